@@ -1,0 +1,135 @@
+# Everything that is done with a checkout. Needs make, Python 3.11 or newer and pip; the rest goes into .venv/.
+# `make help` lists the targets; ARGS="…" is passed on to the program that a target runs.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The Python that .venv is made with; by default the first of these that is 3.11 or newer.
+PYTHON ?=
+PYTHONS := python3.11 python3 python3.12 python3.13 python3.14
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# A folder that does not exist is left out, so that a part of the tree can be checked on its own.
+PACKAGES := $(wildcard jce tars_protocol registry)
+CODE := $(PACKAGES) $(wildcard tests benchmarks)
+
+# Stamps: a file each for what is in .venv, so that a repeat does nothing.
+VENV_MADE := $(VENV)/.stamp-made
+RUN_READY := $(VENV)/.stamp-run
+DEV_READY := $(VENV)/.stamp-dev
+
+# Where a venv has no pip of its own (see below), the pip of the Python that made it installs into it.
+PIP = $$( [ -x $(BIN)/pip ] && echo $(BIN)/python -m pip || echo $$(cat $(VENV_MADE)) -m pip --python $(BIN)/python ) \
+	--disable-pip-version-check --no-input
+
+.PHONY: help
+help: ## Show this list
+	@echo 'tars-registry: the registry of the TARS RPC framework, for Kubernetes'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  ARGS="…" is passed on: make test ARGS="-k frames", make run ARGS="--help".'
+	@echo '  PYTHON=… names the Python that .venv is made with (3.11 or newer).'
+
+# ----------------------------------------------------------------------------------------------- use
+
+.PHONY: run
+run: $(RUN_READY) ## Run the registry on the examples, without Kubernetes
+	@exec $(BIN)/tars-registry serve --source directory --manifests examples/manifests $(ARGS)
+
+.PHONY: bench
+bench: $(DEV_READY) ## Measure: load, scenarios and reports of benchmarks/
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+# --------------------------------------------------------------------------------------------- check
+
+.PHONY: test
+test: $(DEV_READY) ## Run the tests and show what they do not cover
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+.PHONY: check
+check: lint test ## Run all that CI runs: style, types, layers, tests
+
+.PHONY: lint
+lint: $(DEV_READY) ## Check style, types and layers, without the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: test-matrix
+test-matrix: ## Run the tests on each Python that can be had, 3.11 and newer
+	@exec tests/matrix $(ARGS)
+
+# -------------------------------------------------------------------------------------------- change
+
+.PHONY: setup
+setup: $(DEV_READY) ## Make .venv with all that the other targets need
+
+.PHONY: format
+format: $(DEV_READY) ## Put the sources in order: imports, fixes that are safe, format
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+# What is pinned stays as it is unless ARGS="--upgrade" or ARGS="--upgrade-package NAME". The options keep the
+# files free of any address, and good for every platform and Python that the project runs on.
+UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --annotation-style line \
+	--custom-compile-command 'make lock' $(ARGS)
+
+.PHONY: lock
+lock: $(DEV_READY) ## Pin and hash the requirements again (ARGS=--upgrade for newer ones)
+	$(UV_COMPILE) --group build --output-file requirements/build.txt
+	$(UV_COMPILE) pyproject.toml --output-file requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --group dev --constraints requirements/run.txt \
+		--output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove .venv and everything else that was made here
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --------------------------------------------------------------------------------------------- .venv
+
+# Debian keeps ensurepip in a package of its own; without it the venv gets no pip and PIP above uses the one of
+# the system.
+$(VENV_MADE):
+	@python=; \
+	for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "error: no Python 3.11 or newer (tried: $(or $(PYTHON),$(PYTHONS))); install one or name it: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	rm -rf $(VENV); \
+	if "$$python" -c 'import ensurepip' 2>/dev/null; then \
+		"$$python" -m venv $(VENV) || exit 1; \
+	elif "$$python" -m pip --python "$$python" --version >/dev/null 2>&1; then \
+		"$$python" -m venv --without-pip $(VENV) || exit 1; \
+	else \
+		echo "error: $$python has neither ensurepip nor pip >= 22.3; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+		exit 1; \
+	fi; \
+	"$$python" -c 'import sys; print(sys.executable)' > $@
+
+# The project itself is installed as a link to this checkout, with the requirements that are already there.
+$(RUN_READY): requirements/build.txt requirements/run.txt pyproject.toml | $(VENV_MADE)
+	@echo 'Installing what tars-registry runs with into $(VENV) (about half a minute the first time)'
+	@pip="$(PIP)"; \
+	$$pip install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt && \
+	$$pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_READY): requirements/dev.txt $(RUN_READY)
+	@echo 'Installing the tools for tests and checks into $(VENV) (about a minute the first time)'
+	@pip="$(PIP)"; $$pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
