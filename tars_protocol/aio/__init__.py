@@ -1,0 +1,1 @@
+"""asyncio shells around the protocol: a server and a client. On uvloop where the program runs one."""

@@ -1,0 +1,118 @@
+"""One connection without I/O: bytes that came in, bytes to send.
+
+There is one way in, :meth:`Connection.receive`, and so one hot path: each frame without its request id is the key for
+``lookup``, which the server injects; what it finds is a whole answer but for the request id. Only a frame that it does
+not know is handed to ``handle`` to be decoded.
+
+Everything here can be driven with whole reads or one byte at a time, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tars_protocol.errors import FrameError
+from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, FrameReader
+from tars_protocol.packets import Reply, request_id_span
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end, and which of our addresses it connected to. Addresses are IP literals."""
+
+    peer: str
+    peer_port: int
+    local: str
+    local_port: int
+
+    def __str__(self) -> str:
+        return f"[{self.peer}]:{self.peer_port}" if ":" in self.peer else f"{self.peer}:{self.peer_port}"
+
+
+class Refused(FrameError):
+    """A frame to which no answer can be given, so that the connection ends."""
+
+
+Lookup = Callable[[bytes], Reply | None]
+"""From a frame without length and request id (behind the connection's scope) to its answer, if that is known."""
+
+
+class Handler(Protocol):
+    """What answers a frame that the look-up does not know."""
+
+    def __call__(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
+        """The response frame; empty where none is sent; an awaitable of it where that takes time.
+
+        ``key`` is what the look-up was asked for, None where the frame has none. Raises Refused.
+        """
+
+
+def unknown(_: bytes) -> None:
+    """A look-up that knows nothing: for servers that keep no answers."""
+
+
+class Connection:
+    """The server's end of one connection.
+
+    ``scope`` stands before every key: what answers depend on beside the caller's bytes. Once ``error`` is set the
+    connection is over: send what ``receive`` returned, then close.
+    """
+
+    __slots__ = ("_frames", "_handle", "_lookup", "_scope", "caller", "error", "pending")
+
+    def __init__(
+        self,
+        caller: Caller,
+        handle: Handler,
+        lookup: Lookup = unknown,
+        *,
+        scope: bytes = b"",
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    ) -> None:
+        self.caller = caller
+        self.error: FrameError | None = None
+        self.pending: list[Awaitable[bytes]] = []
+        """Answers that are not ready yet: whoever drives the connection takes them out, and sends what they give."""
+        self._frames = FrameReader(max_frame_bytes)
+        self._handle = handle
+        self._lookup = lookup
+        self._scope = scope
+
+    @property
+    def waiting(self) -> int:
+        """Bytes held of a frame that is not complete; 0 between frames."""
+        return self._frames.waiting
+
+    @property
+    def completed(self) -> int:
+        """Grows with each frame that did not come alone in one read: while it stays, ``waiting`` is of one frame."""
+        return self._frames.completed
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes as they came; the bytes to send for them."""
+        out: list[bytes] = []
+        lookup, scope = self._lookup, self._scope
+        for frame in self._frames.feed(data):
+            span = request_id_span(frame)
+            key = None
+            if span is not None:
+                start, end = span
+                key = scope + frame[4 : start - 1] + frame[end:]
+                reply = lookup(key)
+                if reply is not None:
+                    if reply.heads:
+                        out += (reply.heads[end - start], frame[start:end], reply.tail)
+                    continue
+            try:
+                answer = self._handle(frame, key, self.caller)
+            except Refused as error:
+                self.error = error
+                return b"".join(out)
+            if isinstance(answer, bytes):
+                out.append(answer)
+            else:
+                self.pending.append(answer)
+        self.error = self._frames.error
+        return b"".join(out)

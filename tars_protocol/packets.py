@@ -1,0 +1,223 @@
+"""The two packets that go over TARS connections, and what can be said of one without decoding it.
+
+Source: RequestF.tars. Names are those of the interface file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from jce import DecodeError, Field, Int8, Int16, Int32, Reader, Reason, codec, field, struct, tuple_codec
+from jce import wire as jce_wire
+from jce.schema import fields as fields_of
+from tars_protocol.constants import STATUS_RESULT_CODE, STATUS_RESULT_DESC, PacketType, Version
+from tars_protocol.frames import HEADER_BYTES, frame
+
+
+@struct
+class RequestPacket:
+    """A call: what a client sends, and in TUP also what it gets back."""
+
+    iVersion: Int16 = field(1)
+    cPacketType: Int8 = field(2, default=0)
+    iMessageType: Int32 = field(3, default=0)
+    iRequestId: Int32 = field(4)
+    sServantName: str = field(5)
+    sFuncName: str = field(6)
+    sBuffer: bytes = field(7)
+    iTimeout: Int32 = field(8, default=0)
+    context: Mapping[str, str] = field(9, default={})
+    status: Mapping[str, str] = field(10, default={})
+
+
+@struct
+class ResponsePacket:
+    """An answer in TARS and JSON."""
+
+    iVersion: Int16 = field(1)
+    cPacketType: Int8 = field(2)
+    iRequestId: Int32 = field(3)
+    iMessageType: Int32 = field(4)
+    iRet: Int32 = field(5)
+    sBuffer: bytes = field(6)
+    status: Mapping[str, str] = field(7)
+    sResultDesc: str = field(8, default="")
+    context: Mapping[str, str] = field(9, default={})
+
+
+REQUEST: Final = codec(RequestPacket)
+RESPONSE: Final = codec(ResponsePacket)
+
+
+_REQUEST_IN_FULL: Final = tuple_codec(
+    "RequestPacket", tuple(Field(f.tag, f.name, f.type) for f in fields_of(RequestPacket))
+)
+"""A request with no field left out, which is how every known client writes it."""
+
+
+def encode_request(packet: RequestPacket) -> bytes:
+    """The frame of a call. Raises EncodeError."""
+    return frame(_REQUEST_IN_FULL.encode(tuple(getattr(packet, f.name) for f in _REQUEST_IN_FULL.fields)))
+
+
+class Response(NamedTuple):
+    """An answer, in whichever packet its version puts it."""
+
+    version: int
+    request_id: int
+    code: int
+    description: str
+    body: bytes
+
+
+def decode_response(data: bytes, max_values: int = jce_wire.DEFAULT_MAX_VALUES) -> Response:
+    """The answer in a frame. Raises DecodeError."""
+    packet = data[HEADER_BYTES:]
+    head = Reader(packet, max_values)
+    if head.seek(1, 0) and head.int16() == Version.TUP:
+        tup = REQUEST.decode(Reader(packet, max_values))
+        code = tup.status.get(STATUS_RESULT_CODE, "0")
+        if not re.fullmatch("-?[0-9]{1,10}", code):
+            raise DecodeError(Reason.MISMATCH, f"{STATUS_RESULT_CODE} {code[:20]!r} is no number", 0)
+        description = tup.status.get(STATUS_RESULT_DESC, "")
+        return Response(tup.iVersion, tup.iRequestId, int(code), description, tup.sBuffer)
+    packed = RESPONSE.decode(Reader(packet, max_values))
+    return Response(packed.iVersion, packed.iRequestId, packed.iRet, packed.sResultDesc, packed.sBuffer)
+
+
+# The start of a frame up to the request id, as every known client writes it. The id must be in its narrowest form,
+# which the response then repeats as it is; anything else takes the longer way through the decoder.
+_UP_TO_REQUEST_ID: Final = re.compile(
+    rb"""
+    .{4}                                        # length of the frame
+    (?: \x10. | \x1c | \x11.. )                 # 1 iVersion
+    (?: \x2c | \x20. )?                         # 2 cPacketType
+    (?: \x3c | \x30. | \x31.. | \x32.{4} )?     # 3 iMessageType
+    (?: \x4c ()                                 # 4 iRequestId: 0,
+      | \x40 ([^\x00])                          #   8 bits,
+      | \x41 ( [^\x00\xff]. | \x00[\x80-\xff] | \xff[\x00-\x7f] )
+      | \x42 ( [^\x00\xff].{3} | \x00[^\x00].. | \x00\x00[\x80-\xff]. | \xff[^\xff].. | \xff\xff[\x00-\x7f]. )
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+).match
+
+
+def request_id_span(data: bytes) -> tuple[int, int] | None:
+    """Where the value of a request's id is in its frame: start and end, the head byte before them not included.
+
+    The width (0, 1, 2 or 4 bytes) tells its type. None where the frame does not start as clients write it.
+    """
+    match = _UP_TO_REQUEST_ID(data)
+    if match is None:
+        return None
+    return match.span(match.lastindex or 0)
+
+
+class Identity(NamedTuple):
+    """What must be known of a request to refuse it."""
+
+    version: int
+    packet_type: int
+    message_type: int
+    request_id: int
+
+
+def identify(data: bytes) -> Identity | None:
+    """Who asks, of a packet (without its length) that does not decode; None where its request id can't be read."""
+    known = {1: int(Version.TARS), 2: int(PacketType.NORMAL), 3: 0}
+    try:
+        reader = Reader(data)
+        while reader.tag < 4:
+            tag = reader.tag
+            if tag in known and (reader.type <= jce_wire.INT32 or reader.type == jce_wire.ZERO):
+                known[tag] = reader.int32()
+            else:
+                reader.skip(0)
+        if reader.tag != 4:
+            return None
+        return Identity(known[1], known[2], known[3], reader.last_int32())
+    except DecodeError:
+        return None
+
+
+class Reply:
+    """A response frame but for its request id, so that one serves every caller of a question.
+
+    ``heads`` is what comes before the id's value, by the width of that value in bytes (0, 1, 2, 4; 3 is unused);
+    empty where nothing is sent at all, which is what a one-way call gets. ``tail`` is what comes after.
+    """
+
+    __slots__ = ("heads", "tail")
+
+    def __init__(self, heads: tuple[bytes, ...], tail: bytes) -> None:
+        self.heads = heads
+        self.tail = tail
+
+    def frame(self, request_id: int) -> bytes:
+        """The whole frame for a request id; empty where nothing is sent."""
+        if not self.heads:
+            return b""
+        if request_id == 0:
+            return self.heads[0] + self.tail
+        width = next(width for width in (1, 2, 4) if -(1 << width * 8 - 1) <= request_id < 1 << width * 8 - 1)
+        return self.heads[width] + request_id.to_bytes(width, "big", signed=True) + self.tail
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.tail) + sum(map(len, self.heads))
+
+
+NO_REPLY: Final = Reply((), b"")
+"""What a one-way call gets."""
+
+
+class _Template:
+    """The fields of a packet around its request id."""
+
+    def __init__(self, name: str, fields: tuple[Field, ...]) -> None:
+        at = next(index for index, f in enumerate(fields) if f.name == "iRequestId")
+        self._before = tuple_codec(f"{name} up to iRequestId", fields[:at])
+        self._after = tuple_codec(f"{name} from iRequestId", fields[at + 1 :])
+        tag = fields[at].tag << 4
+        self._id_heads = {
+            0: bytes((tag | jce_wire.ZERO,)),
+            1: bytes((tag | jce_wire.INT8,)),
+            2: bytes((tag | jce_wire.INT16,)),
+            4: bytes((tag | jce_wire.INT32,)),
+        }
+
+    def fill(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> Reply:
+        start, tail = self._before.encode(before), self._after.encode(after)
+        heads = [b""] * 5
+        for width, head in self._id_heads.items():
+            length = HEADER_BYTES + len(start) + len(head) + width + len(tail)
+            heads[width] = length.to_bytes(HEADER_BYTES, "big") + start + head
+        return Reply(tuple(heads), tail)
+
+
+_RESPONSE_TEMPLATE: Final = _Template("ResponsePacket", fields_of(ResponsePacket))
+_TUP_TEMPLATE: Final = _Template("RequestPacket", _REQUEST_IN_FULL.fields)
+
+
+def reply(
+    version: int,
+    message_type: int,
+    body: bytes,
+    *,
+    code: int = 0,
+    description: str = "",
+    servant: str = "",
+    function: str = "",
+) -> Reply:
+    """The response to a call of this version: a ResponsePacket, or in TUP a RequestPacket again.
+
+    ``servant`` and ``function`` are repeated in TUP only. Raises EncodeError.
+    """
+    if version == Version.TUP:
+        status = {STATUS_RESULT_CODE: str(code), STATUS_RESULT_DESC: description} if code else {}
+        return _TUP_TEMPLATE.fill((version, 0, message_type), (servant, function, body, 0, {}, status))
+    return _RESPONSE_TEMPLATE.fill((version, 0), (message_type, code, body, {}, description, {}))
