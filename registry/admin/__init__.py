@@ -1,0 +1,1 @@
+"""What operators and their systems see: health, metrics, logs."""

@@ -1,0 +1,112 @@
+"""Log lines: to standard error, as text or JSON, and never more than a reader can bear."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Final
+
+from tars_protocol.settings import setting
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How many lines of one kind are written. A kind is a message before its values are put in."""
+
+    log_burst: int = setting(
+        10, "Lines of one kind in one log_interval; the next line then says how many were left out."
+    )
+    log_interval: float = setting(
+        10.0, "For log_burst; lines about one peer are kept to one of a kind in this time.", unit="seconds", minimum=0.1
+    )
+
+
+_MAX_KINDS: Final = 10_000
+"""Kinds of lines that are told apart; a peer can make new ones only by new addresses."""
+
+
+class RateLimit(logging.Filter):
+    """Lets a burst of each kind of line through, then none until the interval is over.
+
+    A record with the attribute ``limit_key`` (the address of a peer) is of a kind of its own, with a burst of one.
+    """
+
+    def __init__(self, limits: LogLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._limits = limits or LogLimits()
+        self._clock = clock
+        self._kinds: dict[tuple[str, str, str], list[float]] = {}
+        """By kind: start of the interval, lines written in it, lines left out."""
+        self.left_out = 0
+        """Lines left out since the start."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True where the record is to be written."""
+        key = getattr(record, "limit_key", "")
+        kind = (record.name, str(record.msg), key)
+        now = self._clock()
+        state = self._kinds.get(kind)
+        if state is None or now - state[0] >= self._limits.log_interval:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            if state is not None and state[2]:
+                record.msg = f"{record.msg} (and {state[2]:.0f} more like it)"
+            self._kinds[kind] = [now, 1, 0]
+            return True
+        if state[1] < (1 if key else self._limits.log_burst):
+            state[1] += 1
+            return True
+        state[2] += 1
+        self.left_out += 1
+        return False
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.123Z WARNING registry.app: message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; a trace follows on lines of its own."""
+        text = f"{_timestamp(record)} {record.levelname} {record.name}: {_one_line(record.getMessage())}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the trace where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        fields = {
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up(level: str, log_format: str, limits: LogLimits, stream: IO[str] | None = None) -> RateLimit:
+    """Send all log lines to standard error; the filter that limits them."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    limit = RateLimit(limits)
+    handler.addFilter(limit)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    return limit
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{record.msecs:03.0f}Z"
+
+
+def _one_line(text: str) -> str:
+    """Text that may hold a peer's bytes, so that it can't forge a line or write to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,146 @@
+"""Metrics for Prometheus: counters that the parts keep anyhow, put into families when somebody scrapes."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from registry.admin.view import View
+
+_PREFIX = "tars_registry_"
+
+
+class Metrics(Collector):
+    """All metrics of the service."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """The exposition, in the text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the first scrape."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family, as of now."""
+        yield self._build_info()
+        yield from self._requests()
+        yield from self._cache()
+        yield from self._table()
+        yield from self._sources()
+        yield from self._listeners()
+        yield _gauge("ready", "1 where the service is ready to answer.", float(not self._view.not_ready()))
+        yield _counter("log_lines_left_out", "Log lines left out by the rate limit.", self._view.log_lines_left_out())
+
+    def _build_info(self) -> Metric:
+        view = self._view
+        build = {"version": view.version, "python": platform.python_version(), "event_loop": view.event_loop}
+        return InfoMetricFamily(_PREFIX + "build", "Version of the service and of what it runs on.", build)
+
+    def _requests(self) -> Iterable[Metric]:
+        requests = self._view.requests()
+        answered = CounterMetricFamily(
+            _PREFIX + "requests",
+            "Requests answered, by servant, function and result: found, empty, refused and not_synchronised for "
+            "look-ups, ok for other functions, else the name of the return code.",
+            labels=["servant", "function", "result"],
+        )
+        for labels, count in sorted(requests.answers.items()):
+            answered.add_metric(list(labels), count)
+        yield answered
+        yield HistogramMetricFamily(
+            _PREFIX + "miss_duration_seconds",
+            "Time to answer a request that no kept answer fits.",
+            buckets=[("+Inf" if bound == float("inf") else str(bound), n) for bound, n in requests.miss_buckets],
+            sum_value=requests.miss_seconds,
+        )
+        yield _counter("bugs", "Exceptions that should not have been; each has its trace in the log.", requests.bugs)
+
+    def _cache(self) -> Iterable[Metric]:
+        cache = self._view.cache()
+        yield _counter("cache_hits", "Requests answered without being decoded.", cache.hits)
+        yield _counter("cache_misses", "Requests that were not known by their bytes.", cache.misses)
+        yield _counter("cache_computed", "Answers made, or made again after a change.", cache.computed)
+        yield _counter("cache_dropped", "Entries given up to stay within the limits.", cache.dropped)
+        yield _gauge("cache_entries", "Requests and answers kept.", cache.entries)
+        yield _gauge("cache_bytes", "Memory of the kept requests and answers, as estimated.", cache.bytes)
+
+    def _table(self) -> Iterable[Metric]:
+        table, size = self._view.table(), self._view.table_size()
+        yield _gauge("table_servers", "Servers in the table.", size.servers)
+        pods = GaugeMetricFamily(_PREFIX + "table_pods", "Pods in the table, by state.", labels=["state"])
+        pods.add_metric(["active"], size.active_pods)
+        pods.add_metric(["inactive"], size.pods - size.active_pods)
+        yield pods
+        yield _gauge("table_templates", "Templates in the table.", size.templates)
+        yield _gauge("table_version", "Grows by one with each change of the table.", table.version)
+        yield _gauge("table_synchronised", "1 once every source has handed over all it has.", float(table.synced))
+
+    def _sources(self) -> Iterable[Metric]:
+        now = time.monotonic()
+        state = GaugeMetricFamily(
+            _PREFIX + "source_state", "1 for the state a source is in.", labels=["source", "state"]
+        )
+        synced = GaugeMetricFamily(_PREFIX + "source_synchronised", "1 once all was handed over.", labels=["source"])
+        age = GaugeMetricFamily(
+            _PREFIX + "source_age_seconds", "Since the source was last known to be current.", labels=["source"]
+        )
+        problems = GaugeMetricFamily(_PREFIX + "source_problems", "What can't be taken now.", labels=["source"])
+        errors = CounterMetricFamily(_PREFIX + "source_errors", "Errors by reason.", labels=["source", "reason"])
+        for status in self._view.sources():
+            state.add_metric([status.name, status.state], 1)
+            synced.add_metric([status.name], float(status.synced))
+            problems.add_metric([status.name], len(status.problems))
+            if status.last_success is not None:
+                age.add_metric([status.name], max(0.0, now - status.last_success))
+            for reason, count in sorted(status.errors.items()):
+                errors.add_metric([status.name, reason], count)
+        yield from (state, synced, age, problems, errors)
+
+    def _listeners(self) -> Iterable[Metric]:
+        open_now = GaugeMetricFamily(_PREFIX + "connections", "Connections open now.", labels=["listener"])
+        accepted = CounterMetricFamily(_PREFIX + "connections_accepted", "Connections in all.", labels=["listener"])
+        refused = CounterMetricFamily(
+            _PREFIX + "connections_refused",
+            "Connections refused or cut, by reason.",
+            labels=["listener", "reason"],
+        )
+        for listener in self._view.listeners():
+            open_now.add_metric([listener.name], listener.open)
+            accepted.add_metric([listener.name], listener.accepted)
+            for reason, count in sorted(listener.refused.items()):
+                refused.add_metric([listener.name, reason], count)
+        yield from (open_now, accepted, refused)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(_PREFIX + name, documentation, value=value)
+
+
+def _counter(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(_PREFIX + name, documentation, value=value)

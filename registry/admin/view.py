@@ -1,0 +1,58 @@
+"""What health and metrics may see of the running service; the app fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from registry.model import SourceStatus
+from registry.table import Table, TableSize
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One port as metrics show it: its name, connections open now and accepted in all, refusals by reason."""
+
+    name: str
+    open: int
+    accepted: int
+    refused: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The kept answers as metrics show them."""
+
+    hits: int
+    misses: int
+    computed: int
+    dropped: int
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Answers by (servant, function, result); the time of those that had to be decoded; bugs met."""
+
+    answers: Mapping[tuple[str, str, str], int]
+    miss_buckets: list[tuple[float, int]]
+    miss_seconds: float
+    bugs: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Callables, each of which gives a picture of one part as of now."""
+
+    version: str
+    event_loop: str
+    table: Callable[[], Table]
+    table_size: Callable[[], TableSize]
+    sources: Callable[[], list[SourceStatus]]
+    requests: Callable[[], Requests]
+    cache: Callable[[], Cache]
+    listeners: Callable[[], list[Listener]]
+    not_ready: Callable[[], list[str]]
+    """Why the service is not ready, in words; empty when it is."""
+    log_lines_left_out: Callable[[], int] = field(default=lambda: 0)

@@ -1,0 +1,339 @@
+"""Answers as bytes: computed once for each question and table, sent as they are after that.
+
+Two keys lead to an answer. Behind the raw key, the frame as it came without its request id, stands the question
+itself with the form of its answer, because callers' bytes differ for one question: old endpoint lists, node names.
+Only the first look-up of a raw key decodes a frame.
+
+An answer belongs to the server that it is about, through a cell. A change of that server gives the cell a new stamp;
+an answer that still has the old one is made again when it is next asked for. So a change costs nothing but the answers
+that depend on it, and a raw key stays good for as long as it is kept.
+
+Memory is bounded by two generations: what is used moves to the young one; when that is full the old one is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+from registry.routing.hosts import Naming
+from registry.routing.select import NO_GROUP, Endpoint, Lookup, Question, Selection, parse_id, select
+from registry.table import Change, ServerKey, TableStore
+from tars_protocol.bodies import FORMS
+from tars_protocol.connection import Caller
+from tars_protocol.constants import PacketType, ReturnCode
+from tars_protocol.dispatch import Call
+from tars_protocol.interfaces import query as query_interface
+from tars_protocol.interfaces.query import QUERY, EndpointF
+from tars_protocol.packets import NO_REPLY, Reply, reply
+from tars_protocol.settings import setting
+
+_RAW_OVERHEAD: Final = 200
+"""Bytes that a raw key takes beside its own: two dict slots and the bytes object."""
+
+_ANSWER_OVERHEAD: Final = 1_200
+"""Bytes that an answer takes beside its frame: the objects around it."""
+
+SELF_TIMEOUT: Final = 6_000
+"""``timeout`` of the registry's own endpoints, in ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """What the kept answers may use up."""
+
+    cache_bytes: int = setting(
+        64 << 20,
+        "Memory for answers and the requests that lead to them. 1,000 callers that each ask for 100 objects of 10 "
+        "endpoints, with requests of their own, need about 40 MiB.",
+        unit="bytes",
+        minimum=0,
+    )
+    cache_entries: int = setting(
+        200_000,
+        "Requests and answers kept at most, however small they are.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SelfAddress:
+    """Where the registry itself is found: ``host``, or "" for the address that each caller connected to; its ports."""
+
+    host: str = ""
+    query_port: int = query_interface.PORT
+    registry_port: int = 17891
+
+    def find(self, app: str, server: str, servant: str, caller_reached: str) -> Endpoint | None:
+        """The endpoint of one of the registry's own objects; None for any other object."""
+        if app.lower() != "tars" or server.lower() != "tarsregistry":
+            return None
+        if servant == "QueryObj":
+            return Endpoint(self.host or caller_reached, self.query_port, SELF_TIMEOUT, is_tcp=True)
+        if servant in ("RegistryObj", "Registry"):
+            return Endpoint(self.host or caller_reached, self.registry_port, SELF_TIMEOUT, is_tcp=True)
+        return None
+
+
+class _Cell:
+    """What ties answers to the server that they are about; ``stamp`` is another object after each change of it."""
+
+    __slots__ = ("__weakref__", "stamp")
+
+    def __init__(self) -> None:
+        self.stamp = object()
+
+
+class Tally:
+    """How often one function was answered with one result."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What an answer's bytes depend on beside the question."""
+
+    version: int
+    message_type: int
+    one_way: bool
+    reached: str
+    """The address that the caller connected to, for the registry's own objects; "" for all others."""
+
+
+class Answer(Reply):
+    """A reply that is kept, and what is needed to make it again."""
+
+    __slots__ = ("cell", "form", "question", "stamp", "tally")
+
+    def __init__(self, question: Question, form: _Form, cell: _Cell) -> None:
+        super().__init__((), b"")
+        self.question = question
+        self.form = form
+        self.cell = cell
+        self.stamp: object = None
+        self.tally = Tally()
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes."""
+        return self.size + _ANSWER_OVERHEAD
+
+
+class _Generation:
+    """Answers by raw key and by question, and the memory that they take."""
+
+    __slots__ = ("answers", "bytes", "raw")
+
+    def __init__(self) -> None:
+        self.raw: dict[bytes, Answer] = {}
+        self.answers: dict[tuple[Question, _Form], Answer] = {}
+        self.bytes = 0
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """``misses`` are look-ups of raw keys that found nothing; ``computed`` answers were made, or made again."""
+
+    misses: int = 0
+    decoded: int = 0
+    """Of the answers given, those whose request had to be decoded: all others were hits."""
+    computed: int = 0
+    dropped: int = 0
+    """Entries given up to stay within the limits."""
+
+
+class Answers:
+    """Answers questions from the store's table; subscribes to its changes."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        *,
+        naming: Naming | None = None,
+        self_address: SelfAddress | None = None,
+        limits: CacheLimits | None = None,
+    ) -> None:
+        self._store = store
+        self._naming = naming or Naming()
+        self._self = self_address or SelfAddress()
+        limits = limits or CacheLimits()
+        # Two generations share the limits.
+        self._max_bytes = limits.cache_bytes // 2
+        self._max_entries = limits.cache_entries // 2
+        self._young = _Generation()
+        self._old = _Generation()
+        self._cells: WeakValueDictionary[ServerKey, _Cell] = WeakValueDictionary()
+        self._fixed = _Cell()
+        """For answers that no table changes: the registry's own objects."""
+        self.stats = CacheStats()
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """Answers given, by function and result: ``found``, ``empty``, ``refused``, ``not_synchronised``."""
+        store.subscribe(self._changed)
+
+    # -- what connections call -----------------------------------------------------------------------------------
+
+    def scope(self, caller: Caller) -> bytes:
+        """What must stand before a caller's raw keys: all that its answers depend on beside its bytes."""
+        return b"" if self._self.host else caller.local.encode()
+
+    def lookup(self, key: bytes) -> Answer | None:
+        """The answer to a request that was seen before, current as of now."""
+        answer = self._young.raw.get(key)
+        if answer is None:
+            answer = self._old.raw.get(key)
+            if answer is None:
+                self.stats.misses += 1
+                return None
+            self._keep(key, answer)
+        if answer.stamp is not answer.cell.stamp:
+            try:
+                self._compute(answer)
+            except Exception:
+                # A bug: the longer way through the dispatcher meets it again, logs it and answers -99.
+                return None
+        answer.tally.count += 1
+        return answer
+
+    def answer(self, call: Call) -> Answer:
+        """The answer to a decoded call of one of the six look-ups; found by its raw key from now on."""
+        object_id = parse_id(call.arguments[0])
+        argument = call.arguments[1] if len(call.arguments) > 1 else ""
+        question = Question(Lookup(call.function.name), object_id, argument, NO_GROUP)
+        own = object_id is not None and self._self.find(object_id.app, object_id.server, object_id.servant, "")
+        request = call.request
+        form = _Form(
+            request.iVersion,
+            request.iMessageType,
+            request.cPacketType == PacketType.ONE_WAY,
+            call.caller.local if own and not self._self.host else "",
+        )
+        answer = self._young.answers.get((question, form)) or self._old.answers.get((question, form))
+        if answer is None:
+            answer = Answer(question, form, self._fixed if own else self._cell(question))
+        if answer.stamp is not answer.cell.stamp:
+            self._compute(answer)
+        if call.key is not None:
+            self._keep(call.key, answer)
+        self.stats.decoded += 1
+        answer.tally.count += 1
+        return answer
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: bytes, answer: Answer) -> None:
+        """Put an answer into the young generation, under its question and a raw key."""
+        young = self._young
+        cost = len(key) + _RAW_OVERHEAD
+        named = (answer.question, answer.form)
+        if named not in young.answers:
+            cost += answer.cost
+        if cost > self._max_bytes or self._max_entries < 2:
+            return
+        if young.bytes + cost > self._max_bytes or len(young.raw) + len(young.answers) + 2 > self._max_entries:
+            self.stats.dropped += len(self._old.raw) + len(self._old.answers)
+            self._old, self._young = young, _Generation()
+            young = self._young
+            cost = len(key) + _RAW_OVERHEAD + answer.cost
+        young.answers[named] = answer
+        young.raw[key] = answer
+        young.bytes += cost
+
+    def _cell(self, question: Question) -> _Cell:
+        key = (question.id.app.lower(), question.id.server.lower()) if question.id else ("", "")
+        known = self._cells.get(key)
+        if known is not None:
+            return known
+        made = self._cells[key] = _Cell()
+        return made
+
+    def _changed(self, change: Change) -> None:
+        if change.everything:
+            for cell in list(self._cells.values()):
+                cell.stamp = object()
+            return
+        for app, server in change.servers:
+            names = [(app, server)] if app else _names_of_object(server)
+            for name in names:
+                touched = self._cells.get(name)
+                if touched is not None:
+                    touched.stamp = object()
+
+    @property
+    def entries(self) -> int:
+        """Raw keys and answers kept."""
+        return sum(len(g.raw) + len(g.answers) for g in (self._young, self._old))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that is kept, as estimated."""
+        return self._young.bytes + self._old.bytes
+
+    # -- computing -----------------------------------------------------------------------------------------------
+
+    def _compute(self, answer: Answer) -> None:
+        """Make the bytes of an answer from the table as it is."""
+        self.stats.computed += 1
+        old_size = answer.size if answer.heads else 0
+        question, form = answer.question, answer.form
+        selection = self._selection(question, form)
+        made, result = NO_REPLY, "not_synchronised"
+        if selection is None and question.lookup is Lookup.ACTIVE:
+            # It has no return value to say it with.
+            made = reply(
+                form.version,
+                form.message_type,
+                FORMS[form.version].empty,
+                code=ReturnCode.UNKNOWN,
+                description="not synchronised: ask again",
+                servant=query_interface.SERVANT,
+                function=question.lookup,
+            )
+        else:
+            if selection is None:
+                selection = Selection(ret=-1)
+            elif selection.ret:
+                result = "refused"
+            else:
+                result = "found" if selection.active else "empty"
+            made = self._encode(question.lookup, form, selection)
+        answer.heads, answer.tail = ((), b"") if form.one_way else (made.heads, made.tail)
+        answer.stamp = answer.cell.stamp
+        answer.tally = self.tallies.setdefault((question.lookup, result), Tally())
+        if (question, form) in self._young.answers:
+            self._young.bytes += answer.size - old_size
+
+    def _selection(self, question: Question, form: _Form) -> Selection | None:
+        """Who answers a question; None where that is not known yet."""
+        if question.id is not None:
+            own = self._self.find(question.id.app, question.id.server, question.id.servant, form.reached)
+            if own is not None:
+                return Selection(active=(own,))
+        if not self._store.table.synced:
+            return None
+        return select(self._store.table, self._naming, question)
+
+    def _encode(self, lookup: Lookup, form: _Form, selection: Selection) -> Reply:
+        function = QUERY[lookup]
+        active = tuple(map(_endpoint_f, selection.active))
+        values: tuple[object, ...] = (active,)
+        if lookup is not Lookup.ACTIVE:
+            values = (selection.ret, active, tuple(map(_endpoint_f, selection.inactive)))
+        body = FORMS[form.version].encode(function.results, values)
+        return reply(form.version, form.message_type, body, servant=query_interface.SERVANT, function=function.name)
+
+
+def _names_of_object(name: str) -> list[ServerKey]:
+    """The app and server that an object's name may stand for: split at each of its hyphens."""
+    parts = name.split("-")
+    return [("-".join(parts[:at]), "-".join(parts[at:])) for at in range(1, len(parts))]
+
+
+def _endpoint_f(endpoint: Endpoint) -> EndpointF:
+    return EndpointF(
+        host=endpoint.host, port=endpoint.port, timeout=endpoint.timeout, istcp=int(endpoint.is_tcp), grid=0
+    )

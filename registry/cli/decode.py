@@ -1,0 +1,211 @@
+"""``tars-registry decode``: show what is in captured frames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jce import DecodeError, Reader, codec, dynamic
+from jce.schema import Map, Struct, Type, Vector
+from jce.schema import fields as fields_of
+from registry.cli.errors import CommandError
+from tars_protocol.bodies import FORMS
+from tars_protocol.constants import MessageType, ReturnCode, Version
+from tars_protocol.frames import HEADER_BYTES, MIN_FRAME_BYTES
+from tars_protocol.interface import Function
+from tars_protocol.interfaces import admin, query, registry, server
+from tars_protocol.packets import RequestPacket, ResponsePacket
+
+_INTERFACES = (query.QUERY, registry.REGISTRY, server.SERVER, admin.ADMIN)
+_MAX_VALUES = 1_000_000
+_HEX = re.compile(rb"[0-9a-fA-F\s]*")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "decode",
+        help="show what is in captured frames",
+        description="Show what is in TARS frames, given as raw bytes or as hex. Exit status 0: all of it is "
+        "well-formed; 1: there was nothing; 2: something is not.",
+        allow_abbrev=False,
+    )
+    command.add_argument("file", nargs="?", default="-", metavar="FILE", help="frames; - (default) is standard input")
+    command.add_argument("--format", choices=("auto", "hex", "raw"), default="auto", help="(default: auto)")
+    command.add_argument(
+        "--function", metavar="NAME", help="whose answer it is: a response does not say which function was called"
+    )
+    command.add_argument("--wire", action="store_true", help="every field with its offset, tag and type")
+    command.add_argument("--json", action="store_true", help="as JSON, one object a line for each frame")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Decode every frame; 2 if one can't be."""
+    function = _function(options.function) if options.function else None
+    data = _bytes_of(_read(options.file), options.format)
+    if not data:
+        print("tars-registry decode: nothing to decode", file=sys.stderr)
+        return 1
+    status = 0
+    for number, (offset, frame, problem) in enumerate(_cut(data), start=1):
+        shown: dict[str, Any] = {"frame": number, "offset": offset, "bytes": len(frame)}
+        if problem:
+            shown["error"] = problem
+        else:
+            shown |= _packet(frame[HEADER_BYTES:], function)
+        if options.wire:
+            shown["wire"] = _wire(frame[HEADER_BYTES:])
+        status = 2 if "error" in shown else status
+        print(json.dumps(shown, default=_json_default) if options.json else _text(shown))
+    return status
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{name}: {error.strerror}") from None
+
+
+def _bytes_of(data: bytes, form: str) -> bytes:
+    """The raw frames."""
+    if form == "raw" or (form == "auto" and not _HEX.fullmatch(data)):
+        return data
+    try:
+        return bytes.fromhex(data.decode("ascii"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CommandError(f"no hex: {error}; --format raw takes bytes as they are") from None
+
+
+def _cut(data: bytes) -> Iterator[tuple[int, bytes, str]]:
+    """Each frame with its offset; the last one with what is wrong, where it does not fit."""
+    offset = 0
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + HEADER_BYTES], "big")
+        left = len(data) - offset
+        if left < HEADER_BYTES or length < MIN_FRAME_BYTES or length > left:
+            what = f"a frame of {length} bytes, " if left >= HEADER_BYTES else "a frame without a length, "
+            yield offset, data[offset:], f"{what}{left} bytes left"
+            return
+        yield offset, data[offset : offset + length], ""
+        offset += length
+
+
+def _function(name: str) -> Function:
+    for interface in _INTERFACES:
+        if name in interface:
+            return interface[name]
+    known = ", ".join(sorted({name for interface in _INTERFACES for name in interface}))
+    raise CommandError(f"--function {name}: not known; one of {known}")
+
+
+def _packet(packet: bytes, function: Function | None) -> dict[str, Any]:
+    """What a packet says. Its tag 5 tells requests, whose servant is text, from responses."""
+    try:
+        plain = dynamic.decode(Reader(packet, _MAX_VALUES))
+        if isinstance(plain.get(5), str):
+            return _request(codec(RequestPacket).decode(Reader(packet, _MAX_VALUES)), function)
+        return _response(codec(ResponsePacket).decode(Reader(packet, _MAX_VALUES)), function)
+    except DecodeError as error:
+        return {"error": str(error)}
+
+
+def _request(packet: RequestPacket, answered: Function | None) -> dict[str, Any]:
+    shown = _plain(Struct(RequestPacket), packet)
+    del shown["sBuffer"]
+    function = next((i[packet.sFuncName] for i in _INTERFACES if packet.sFuncName in i), None)
+    is_answer = packet.iVersion == Version.TUP and (answered is not None or "STATUS_RESULT_CODE" in packet.status)
+    if is_answer:
+        return {"kind": "TUP answer", **shown, **_body(packet.iVersion, answered and answered.results, packet.sBuffer)}
+    return {"kind": "request", **shown, **_body(packet.iVersion, function and function.inputs, packet.sBuffer)}
+
+
+def _response(packet: ResponsePacket, answered: Function | None) -> dict[str, Any]:
+    shown = _plain(Struct(ResponsePacket), packet)
+    del shown["sBuffer"]
+    body = _body(packet.iVersion, answered and answered.results, packet.sBuffer) if packet.sBuffer else {}
+    return {"kind": "response", **shown, **body}
+
+
+def _body(version: int, declared: Any, body: bytes) -> dict[str, Any]:
+    """The body by name where its function is known, by tag where not."""
+    try:
+        form = FORMS.get(version)
+        if declared is not None and form is not None:
+            values = form.decode(declared, body, _MAX_VALUES)
+            named = {f.name or "return": _plain(f.type, v) for f, v in zip(declared, values, strict=True)}
+            return {"body": named}
+        if version == Version.JSON:
+            return {"body": json.loads(body)}
+        return {"body": {str(tag): value for tag, value in dynamic.decode(Reader(body, _MAX_VALUES)).items()}}
+    except (DecodeError, ValueError) as error:
+        return {"error": f"body: {error}", "body": body}
+
+
+def _plain(kind: Type, value: Any) -> Any:
+    match kind:
+        case Struct(cls):
+            return {field.name: _plain(field.type, getattr(value, field.name)) for field in fields_of(cls)}
+        case Vector(element):
+            return [_plain(element, item) for item in value]
+        case Map(key, item):
+            return {str(_plain(key, k)): _plain(item, v) for k, v in value.items()}
+    return value
+
+
+def _wire(packet: bytes) -> list[str]:
+    """Each field of a packet by the grammar, and of its body where that is JCE too."""
+    from jce import grammar
+
+    shown = []
+    for line in grammar.lines(packet):
+        shown.append(f"{line.offset:6}  {'  ' * line.depth}tag {line.tag}  {line.type}  {line.value}".rstrip())
+    try:
+        grammar.parse(packet, _MAX_VALUES)
+    except DecodeError as error:
+        shown.append(f"{error.offset:6}  not well-formed: {error.detail}")
+    return shown
+
+
+def _text(shown: dict[str, Any]) -> str:
+    lines = [f"frame {shown.pop('frame')} at byte {shown.pop('offset')}, {shown.pop('bytes')} bytes"]
+    wire = shown.pop("wire", [])
+    for name, value in shown.items():
+        lines.append(f"  {name}: {_annotated(name, value)}" if name != "body" else "  body:")
+        if name == "body":
+            rows = value.items() if isinstance(value, dict) else [("bytes", value)]
+            for key, item in rows:
+                lines += _rows(f"    {key}: ", item)
+    return "\n".join([*lines, *(["  wire:", *("  " + line for line in wire)] if wire else [])])
+
+
+def _rows(head: str, value: Any) -> list[str]:
+    """A value on one line, a list of structs on one line each."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [f"{head}{len(value)} items", *(f"      {_short(item)}" for item in value)]
+    return [head + _short(value)]
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, default=_json_default, ensure_ascii=True)
+
+
+def _annotated(name: str, value: Any) -> str:
+    """A number of the packet with its name."""
+    if name == "iVersion" and value in set(Version):
+        return f"{value} ({Version(value).name})"
+    if name == "iRet" and value in set(ReturnCode):
+        return f"{value} ({ReturnCode(value).name.lower()})"
+    if name == "iMessageType" and value > 0:
+        return f"{value} ({MessageType(value)!r})"
+    return value if name in ("kind", "error") else _short(value)
+
+
+def _json_default(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else str(value)

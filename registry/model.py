@@ -1,0 +1,168 @@
+"""What the registry keeps of the objects it follows: only the fields that an answer or a descriptor needs.
+
+Values are frozen and compared by content, so that an object written again with the same content is no change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+ACTIVE: Final = "Active"
+"""The state of a pod that serves, both as it is set and as it is."""
+
+
+class Kind(StrEnum):
+    """The resources that are followed, by their Kubernetes kind."""
+
+    SERVER = "TEndpoint"
+    TEMPLATE = "TTemplate"
+    FRAMEWORK = "TFrameworkConfig"
+
+
+@dataclass(frozen=True, slots=True)
+class ServantSpec:
+    """A servant of a server. ``timeout`` in ms; ``connections`` and ``capacity`` are the adapter's limits."""
+
+    name: str
+    port: int
+    is_tcp: bool = True
+    is_tars: bool = True
+    timeout: int = 60_000
+    threads: int = 3
+    connections: int = 10_000
+    capacity: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a server, as the status of its object tells it. ``id`` is the release; ``pid`` the server's process."""
+
+    name: str
+    uid: str = ""
+    pod_ip: str = ""
+    host_ip: str = ""
+    setting_state: str = ""
+    present_state: str = ""
+    pid: str = ""
+    id: str = ""
+
+    @property
+    def active(self) -> bool:
+        """True where it is meant to serve and does."""
+        return self.setting_state == ACTIVE and self.present_state == ACTIVE
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """Sorts pods by name, ordinals by number: ``x-2`` before ``x-10``."""
+        match = _ORDINAL.fullmatch(self.name)
+        return (match[1], int(match[2]), self.name) if match else (self.name, -1, self.name)
+
+
+_ORDINAL: Final = re.compile(r"(.*)-([0-9]{1,18})", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server: what a TEndpoint says. ``app`` and ``server`` may be empty; then the object's name stands for them.
+
+    ``host_ports`` maps the name of a servant to its port on the node. ``pods`` are in :attr:`Pod.order`.
+    """
+
+    namespace: str
+    name: str
+    app: str = ""
+    server: str = ""
+    sub_type: str = "tars"
+    template: str = ""
+    profile: str = ""
+    async_thread: int = 3
+    servants: tuple[ServantSpec, ...] = ()
+    host_ports: Mapping[str, int] = field(default_factory=dict)
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.SERVER
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template of server configurations; its own name as ``parent``, or none, ends the chain."""
+
+    namespace: str
+    name: str
+    parent: str = ""
+    content: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.TEMPLATE
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One address of the up-chain. ``timeout`` in ms."""
+
+    host: str
+    port: int
+    timeout: int = 6_000
+    is_tcp: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """What the framework's configuration object says: where to look for servers that are not known here."""
+
+    namespace: str
+    name: str
+    up_chain: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.FRAMEWORK
+
+
+Object = Server | Template | Framework
+"""Anything that a source puts into the table."""
+
+ObjectKey = tuple[str, str]
+"""Namespace and name of an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be taken: where it is (a file and line, or an object), and why."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+@dataclass(slots=True)
+class SourceStatus:
+    """How a source is: shown by health and metrics.
+
+    ``synced`` once everything was handed over; ``state`` one word; ``last_change`` and ``last_success`` in seconds of
+    :func:`time.monotonic`, None before the first; ``problems`` that stand now; ``errors`` in all, by reason.
+    """
+
+    name: str
+    state: str = "starting"
+    synced: bool = False
+    last_success: float | None = None
+    last_change: float | None = None
+    problems: tuple[Problem, ...] = ()
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def count(self, reason: str) -> None:
+        """One more error of a kind."""
+        self.errors[reason] = self.errors.get(reason, 0) + 1

@@ -1,0 +1,1 @@
+"""Which endpoints a caller gets: pure functions of table, question and caller."""

@@ -1,0 +1,1 @@
+"""The servants that callers see: the functions of their interfaces, answered from the table."""
