@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from jce import Codec, Field, Reader, tuple_codec
+from jce import Codec, EncodeError, Field, Reader, tuple_codec
 from tars_protocol import json_body, tup
 from tars_protocol.constants import Version
 
@@ -35,6 +35,8 @@ def _decode_tars(fields: tuple[Field, ...], body: bytes, max_values: int) -> tup
 
 
 def _encode_tars(fields: tuple[Field, ...], values: Sequence[Any]) -> bytes:
+    if len(values) != len(fields):
+        raise EncodeError(f"{len(values)} values for {len(fields)} parameters")
     return _tars_codec(fields).encode(tuple(values))
 
 

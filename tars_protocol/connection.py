@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, FrameReader
@@ -49,6 +49,10 @@ class Handler(Protocol):
         """
 
 
+DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
+"""One read may hold thousands of small questions, and an answer be thousands of times as long."""
+
+
 def unknown(_: bytes) -> None:
     """A look-up that knows nothing: for servers that keep no answers."""
 
@@ -57,10 +61,11 @@ class Connection:
     """The server's end of one connection.
 
     ``scope`` stands before every key: what answers depend on beside the caller's bytes. Once ``error`` is set the
-    connection is over: send what ``receive`` returned, then close.
+    connection is over: send what ``receive`` returned, then close. Once one call of ``receive`` has more than
+    ``max_unsent_bytes`` to send, the frames after that are ``held``.
     """
 
-    __slots__ = ("_frames", "_handle", "_lookup", "_scope", "caller", "error", "pending")
+    __slots__ = ("_frames", "_handle", "_held", "_lookup", "_max_unsent", "_scope", "caller", "error", "pending")
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class Connection:
         *,
         scope: bytes = b"",
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        max_unsent_bytes: int = DEFAULT_MAX_UNSENT_BYTES,
     ) -> None:
         self.caller = caller
         self.error: FrameError | None = None
@@ -77,7 +83,9 @@ class Connection:
         """Answers that are not ready yet: whoever drives the connection takes them out, and sends what they give."""
         self._frames = FrameReader(max_frame_bytes)
         self._handle = handle
+        self._held: list[bytes] = []
         self._lookup = lookup
+        self._max_unsent = max_unsent_bytes
         self._scope = scope
 
     @property
@@ -86,15 +94,25 @@ class Connection:
         return self._frames.waiting
 
     @property
+    def held(self) -> int:
+        """Frames whose turn has not come, because there is so much to send: once it is sent, receive b"" to go on."""
+        return len(self._held)
+
+    @property
     def completed(self) -> int:
         """Grows with each frame that did not come alone in one read: while it stays, ``waiting`` is of one frame."""
         return self._frames.completed
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they came; the bytes to send for them."""
+        if self.error is not None:
+            return b""
         out: list[bytes] = []
+        room = self._max_unsent
         lookup, scope = self._lookup, self._scope
-        for frame in self._frames.feed(data):
+        frames = self._frames.feed(data)
+        left = iter([*self._held, *frames] if self._held else frames)
+        for frame in left:
             span = request_id_span(frame)
             key = None
             if span is not None:
@@ -104,15 +122,24 @@ class Connection:
                 if reply is not None:
                     if reply.heads:
                         out += (reply.heads[end - start], frame[start:end], reply.tail)
+                        room -= len(reply.tail)
+                        if room < 0:
+                            break
                     continue
             try:
                 answer = self._handle(frame, key, self.caller)
             except Refused as error:
                 self.error = error
+                self._held = []
                 return b"".join(out)
             if isinstance(answer, bytes):
                 out.append(answer)
+                room -= len(answer)
+                if room < 0:
+                    break
             else:
                 self.pending.append(answer)
-        self.error = self._frames.error
+        self._held = list(left)
+        if not self._held:
+            self.error = self._frames.error
         return b"".join(out)

@@ -7,6 +7,9 @@ Bytes that are not UTF-8 stay as they are on their way through a string, in both
 from __future__ import annotations
 
 import json
+import math
+import operator
+import struct
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -25,7 +28,9 @@ def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, 
     if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
         raise DecodeError(Reason.LIMIT, "more values than a frame may hold", 0)
     try:
-        value = json.loads(body.decode("utf-8", "surrogateescape"))
+        value = _parse(body.decode("utf-8", "surrogateescape"))
+    except DecodeError:
+        raise
     except json.JSONDecodeError as error:
         raise DecodeError(Reason.MALFORMED, f"no JSON: {error.msg}", error.pos) from None
     except (ValueError, RecursionError) as error:
@@ -35,12 +40,30 @@ def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, 
 
 def encode(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
     """The body with the values of these fields. Raises EncodeError."""
+    if len(values) != len(fields):
+        raise EncodeError(f"{len(values)} values for {len(fields)} parameters")
+    plain = {}
+    for field, value in zip(fields, values, strict=True):
+        name = field.name or RETURN_NAME
+        try:
+            plain[name] = _plain(field.type, value)
+        except (TypeError, ValueError, AttributeError, OverflowError) as cause:
+            error = EncodeError(str(cause))
+            error.within(name)
+            raise error from cause
     try:
-        plain = {f.name or RETURN_NAME: _plain(f.type, value) for f, value in zip(fields, values, strict=True)}
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "surrogateescape")
-    except (TypeError, ValueError, AttributeError) as error:
-        raise EncodeError(str(error)) from error
+    except ValueError as cause:  # a number that is none, text that has no bytes
+        raise EncodeError(str(cause)) from cause
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise DecodeError(Reason.MALFORMED, f"no JSON: {text}", 0)
+
+
+# Python's parser takes NaN and Infinity, which JSON has not.
+_parse: Final = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _members(fields: Sequence[Field], value: Any) -> list[Any]:
@@ -99,8 +122,8 @@ def _key_source(kind: Type) -> Any:
 
     def parse(text: str) -> Any:
         try:
-            return json.loads(text)
-        except ValueError:
+            return _parse(text)
+        except (ValueError, RecursionError):
             return text
 
     return parse
@@ -111,7 +134,7 @@ def _scalar(kind: Scalar, value: Any) -> Any:
         if type(value) is not int:
             _mismatch(kind.name, value)
         if not kind.minimum <= value <= kind.maximum:
-            raise DecodeError(Reason.RANGE, f"{value} is no {kind.name}", 0)
+            raise DecodeError(Reason.RANGE, f"{str(value)[:40]} is no {kind.name}", 0)
         return value
     if kind == schema.BOOL:
         if type(value) not in (bool, int):
@@ -128,9 +151,19 @@ def _scalar(kind: Scalar, value: Any) -> Any:
     if type(value) not in (int, float):
         _mismatch(kind.name, value)
     try:
-        return float(value)
+        return _finite(kind, value)
     except OverflowError:
         raise DecodeError(Reason.RANGE, f"a number too large for {kind.name}", 0) from None
+
+
+def _finite(kind: Scalar, value: float) -> float:
+    """The number as its type holds it, in the wire's own form too. Raises OverflowError."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise OverflowError(f"{number} is no {kind.name}")
+    if kind == schema.FLOAT:
+        struct.pack(">f", number)
+    return number
 
 
 def _encodable(text: str) -> bool:
@@ -142,7 +175,9 @@ def _encodable(text: str) -> bool:
 
 
 def _mismatch(expected: str, value: Any) -> NoReturn:
-    found = {dict: "an object", list: "an array", str: "text", type(None): "null"}.get(type(value), repr(value)[:40])
+    # Not the value itself where that may be long, or nested so deeply that it can't be shown.
+    found = {dict: "an object", list: "an array", str: "text", type(None): "null"}.get(type(value))
+    found = found or repr(value)[:40]
     raise DecodeError(Reason.MISMATCH, f"expected {expected}, found {found}", 0)
 
 
@@ -155,10 +190,32 @@ def _plain(kind: Type, value: Any) -> Any:
             return {_key_text(key, k): _plain(item, v) for k, v in value.items()}
         case Struct(cls):
             return {f.name: _plain(f.type, getattr(value, f.name)) for f in schema.fields(cls)}
-    return list(value) if kind == schema.BYTES else value
+        case Scalar():
+            return _plain_scalar(kind, value)
+    raise AssertionError(kind)
+
+
+def _plain_scalar(kind: Scalar, value: Any) -> Any:
+    """A value of a type without parts, held against it as the wire's own form does."""
+    if kind in schema.INTEGERS:
+        number = operator.index(value)
+        if not kind.minimum <= number <= kind.maximum:
+            raise ValueError(f"{number!r} does not fit {kind.name}")
+        return number
+    if kind == schema.BOOL:
+        return bool(value)
+    if kind == schema.STRING:
+        if not isinstance(value, str):
+            raise TypeError(f"expected string, found {type(value).__name__}")
+        return value
+    if kind == schema.BYTES:
+        return list(bytes(memoryview(value)))
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"expected {kind.name}, found {type(value).__name__}")
+    return _finite(kind, value)
 
 
 def _key_text(kind: Type, value: Any) -> str:
     if kind == schema.STRING:
-        return str(value)
+        return str(_plain(kind, value))
     return json.dumps(_plain(kind, value), allow_nan=False, separators=(",", ":"))

@@ -76,7 +76,8 @@ def decode_response(data: bytes, max_values: int = jce_wire.DEFAULT_MAX_VALUES) 
     """The answer in a frame. Raises DecodeError."""
     packet = data[HEADER_BYTES:]
     head = Reader(packet, max_values)
-    if head.seek(1, 0) and head.int16() == Version.TUP:
+    # Tag 5 is text in a RequestPacket (the servant) and a number in a ResponsePacket (the code).
+    if head.seek(5, 0) and head.type in (jce_wire.STRING1, jce_wire.STRING4):
         tup = REQUEST.decode(Reader(packet, max_values))
         code = tup.status.get(STATUS_RESULT_CODE, "0")
         if not re.fullmatch("-?[0-9]{1,10}", code):
@@ -88,7 +89,9 @@ def decode_response(data: bytes, max_values: int = jce_wire.DEFAULT_MAX_VALUES) 
 
 
 # The start of a frame up to the request id, as every known client writes it. The id must be in its narrowest form,
-# which the response then repeats as it is; anything else takes the longer way through the decoder.
+# which the response then repeats as it is; anything else takes the longer way through the decoder. The servant's name
+# must follow, so that the bytes around the id tell where it was: else a request with cPacketType 1 before the id and
+# one with the same field, there of no meaning, behind it would be alike without their ids.
 _UP_TO_REQUEST_ID: Final = re.compile(
     rb"""
     .{4}                                        # length of the frame
@@ -100,6 +103,7 @@ _UP_TO_REQUEST_ID: Final = re.compile(
       | \x41 ( [^\x00\xff]. | \x00[\x80-\xff] | \xff[\x00-\x7f] )
       | \x42 ( [^\x00\xff].{3} | \x00[^\x00].. | \x00\x00[\x80-\xff]. | \xff[^\xff].. | \xff\xff[\x00-\x7f]. )
     )
+    (?= [\x56\x57] )                            # 5 sServantName
     """,
     re.VERBOSE | re.DOTALL,
 ).match
@@ -127,18 +131,16 @@ class Identity(NamedTuple):
 
 def identify(data: bytes) -> Identity | None:
     """Who asks, of a packet (without its length) that does not decode; None where its request id can't be read."""
-    known = {1: int(Version.TARS), 2: int(PacketType.NORMAL), 3: 0}
+    known = [int(Version.TARS), int(PacketType.NORMAL), 0]
     try:
         reader = Reader(data)
-        while reader.tag < 4:
-            tag = reader.tag
-            if tag in known and (reader.type <= jce_wire.INT32 or reader.type == jce_wire.ZERO):
-                known[tag] = reader.int32()
-            else:
-                reader.skip(0)
-        if reader.tag != 4:
+        for tag, widest in ((1, jce_wire.INT16), (2, jce_wire.INT8), (3, jce_wire.INT32)):
+            # A value that is too wide for its field can't be repeated in an answer either.
+            if reader.seek(tag, 0) and (reader.type <= widest or reader.type == jce_wire.ZERO):
+                known[tag - 1] = reader.int32()
+        if not reader.seek(4, 0):
             return None
-        return Identity(known[1], known[2], known[3], reader.last_int32())
+        return Identity(known[0], known[1], known[2], reader.last_int32())
     except DecodeError:
         return None
 

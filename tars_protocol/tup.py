@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from jce import DecodeError, Field, Reader, Reason, value_codec
+from jce import DecodeError, EncodeError, Field, Reader, Reason, value_codec
 from jce.schema import BYTES, STRING, Map
 
 RETURN_NAMES: Final = ("", "tars_ret")
@@ -28,6 +28,8 @@ def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, 
 
 def encode(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
     """The body with the values of these fields. Raises EncodeError."""
+    if len(values) != len(fields):
+        raise EncodeError(f"{len(values)} values for {len(fields)} parameters")
     attributes: dict[str, bytes] = {}
     for field, value in zip(fields, values, strict=True):
         data = value_codec(field.type).encode((value,))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from jce import DecodeError
 from tars_protocol.bodies import FORMS
@@ -213,8 +213,8 @@ class _Link(asyncio.Protocol):
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        # Not an assert: uvloop's transports have the methods but not the base class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def expect(self, request_id: int) -> asyncio.Future[Response]:
         """The answer to come for a request."""

@@ -14,10 +14,11 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from jce.wire import DEFAULT_MAX_VALUES
 from tars_protocol.connection import Caller, Connection
-from tars_protocol.errors import TarsError
+from tars_protocol.errors import FrameError, TarsError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, MIN_FRAME_BYTES
 from tars_protocol.settings import setting
 
@@ -187,39 +188,57 @@ class _Peer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.transport = transport
-        caller = _caller(transport)
+        # Not an assert: uvloop's transports have the methods but not the base class.
+        self.transport = cast(asyncio.Transport, transport)
+        caller = _caller(self.transport)
         if not self._server.opened(self):
             log.warning("%s: closed %s at once: max_connections reached", self._server.name, caller)
-            transport.abort()
+            self.transport.abort()
             return
-        self.connection = self._server._connect(caller)
-        transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
-        sock = transport.get_extra_info("socket")
+        try:
+            self.connection = self._server._connect(caller)
+        except Exception:
+            # Nothing may be left open that has no connection: the look at the deadlines goes over all.
+            log.exception("%s: closing %s after a bug", self._server.name, caller)
+            self._server.stats.refused["bug"] += 1
+            self._server.closed(self)
+            self.transport.abort()
+            return
+        self.transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
+        sock = self.transport.get_extra_info("socket")
         if sock is not None:
             # A peer whose machine died never says so.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
         self._idle = 0.0
+        self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Answer what came in and what is held of earlier reads, as far as the peer takes the answers."""
         connection = self.connection
-        try:
-            out = connection.receive(data)
-        except Exception:
-            log.exception("%s: closing %s after a bug", self._server.name, connection.caller)
-            self._cut("bug")
-            return
-        if out:
-            self.transport.write(out)
-        if connection.pending:
-            self._start_pending()
-        if connection.error is not None:
-            log.warning(
-                "%s: closing %s: %s", self._server.name, connection.caller, connection.error, extra=_once_a_peer(self)
-            )
-            self._server.stats.refused[connection.error.reason] += 1
-            self.transport.close()
+        while True:
+            try:
+                out = connection.receive(data)
+            except Exception:
+                log.exception("%s: closing %s after a bug", self._server.name, connection.caller)
+                self._cut("bug")
+                return
+            if out:
+                self.transport.write(out)
+            if connection.pending:
+                self._start_pending()
+            if connection.error is not None:
+                self._end(connection.error)
+                return
+            if not connection.held or self._blocked is not None or self.transport.is_closing():
+                return
+            data = b""
+
+    def _end(self, error: FrameError) -> None:
+        log.warning("%s: closing %s: %s", self._server.name, self.connection.caller, error, extra=_once_a_peer(self))
+        self._server.stats.refused[error.reason] += 1
+        self.transport.close()
 
     def _start_pending(self) -> None:
         loop = asyncio.get_running_loop()
@@ -241,8 +260,11 @@ class _Peer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = None
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if self.connection.held:
+            self._answer(b"")  # and perhaps block again
 
     def connection_lost(self, exc: Exception | None) -> None:
         for task in self._tasks:
@@ -307,8 +329,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         candidates = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise ListenError(f"{host!r} is no address of this machine: {error.strerror}") from None
+    except (socket.gaierror, UnicodeError) as error:  # the latter for a label that is empty or too long
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ListenError(f"{host!r} is no address of this machine: {why}") from None
     # IPv4 first: where any port will do, it chooses, and IPv6 takes the same.
     candidates.sort(key=lambda info: info[0] != socket.AF_INET)
     failure: OSError | None = None
