@@ -88,6 +88,11 @@ lock: $(DEV_READY) ## Pin and hash the requirements again (ARGS=--upgrade for ne
 	$(UV_COMPILE) pyproject.toml --group dev --constraints requirements/run.txt \
 		--output-file requirements/dev.txt
 
+.PHONY: docs
+docs: $(RUN_READY) ## Make the reference pages that come from the code
+	@mkdir -p docs
+	$(BIN)/python -c 'import sys; from registry.config import reference_page; sys.stdout.write(reference_page())' > docs/settings.md
+
 .PHONY: clean
 clean: ## Remove .venv and everything else that was made here
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov
