@@ -131,7 +131,6 @@ class DirectorySource:
         except OSError as error:
             self._fail(error)
             return
-        self._known = found
         if self._failure is not None:
             log.info("%s: there again", self.path)
             self._failure = None
@@ -139,6 +138,7 @@ class DirectorySource:
             self._hand_over_changes(known, found)
         else:
             self._hand_over_all(found)
+        self._known = found
         self._report(known, found)
         self.status.state = "watching"
         self.status.last_success = time.monotonic()

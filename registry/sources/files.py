@@ -17,7 +17,7 @@ from typing import Final
 
 from registry.model import Kind, Object, ObjectKey
 from registry.sources.base import Problem
-from registry.sources.manifests import BrokenFile, Contents, Flaw, Reason, parse
+from registry.sources.manifests import BrokenFile, Contents, Entry, Flaw, Reason, parse
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -62,26 +62,26 @@ def scan(root: Path, known: Files, max_bytes: int) -> dict[str, FileState]:
 
     Raises OSError where the directory itself can't be listed.
     """
-    names, unlisted = _walk(root)
+    entries, unlisted = _walk(root)
     found: dict[str, FileState] = {}
     for name, error in unlisted.items():
         text = f"this folder can't be listed: {error.strerror}"
         found[name] = _with_flaw(known.get(name), Flaw(Reason.UNREADABLE, text))
         # What is in there is not gone, as far as anyone can tell.
         found.update({file: state for file, state in known.items() if file.startswith(f"{name}/")})
-    for name in names:
-        state = _look(root / name, known.get(name), max_bytes)
+    for name, entry in entries.items():
+        state = _look(entry, known.get(name), max_bytes)
         if state is not None:
             found[name] = state
     return dict(sorted(found.items()))
 
 
-def _walk(root: Path) -> tuple[list[str], dict[str, OSError]]:
+def _walk(root: Path) -> tuple[dict[str, os.DirEntry[str]], dict[str, OSError]]:
     """The manifest files below a directory, and the folders that can't be listed.
 
     Links are followed, as the files of a mounted ConfigMap are links into a hidden folder; hidden names are not.
     """
-    names: list[str] = []
+    found: dict[str, os.DirEntry[str]] = {}
     unlisted: dict[str, OSError] = {}
     seen: set[tuple[int, int]] = set()
     folders = [""]
@@ -93,22 +93,24 @@ def _walk(root: Path) -> tuple[list[str], dict[str, OSError]]:
                 continue  # a link to what was gone through already, or in a circle
             seen.add((here.st_dev, here.st_ino))
             with os.scandir(root / folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
                 raise
             if not isinstance(error, FileNotFoundError):
                 unlisted[folder] = error
             continue
+        below: list[str] = []
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith("."):
                 continue
             if _is_folder(entry):
-                folders.append(name)
+                below.append(name)
             elif name.endswith(SUFFIXES):
-                names.append(name)
-    return names, unlisted
+                found[name] = entry
+        folders += reversed(below)
+    return found, unlisted
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -118,21 +120,21 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False  # a link that leads nowhere: reading it says why
 
 
-def _look(path: Path, known: FileState | None, max_bytes: int) -> FileState | None:
+def _look(entry: os.DirEntry[str], known: FileState | None, max_bytes: int) -> FileState | None:
     """The state of a file; None where there is no such file any more."""
     try:
-        found = path.stat()
+        found = entry.stat()
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         if known is not None and known.stamp == stamp:
             return known
         if not stat.S_ISREG(found.st_mode):
             raise BrokenFile(Reason.UNREADABLE, "not a file")
-        with path.open("rb") as file:
+        with Path(entry.path).open("rb") as file:
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise BrokenFile(Reason.UNREADABLE, f"longer than max_file_bytes, {max_bytes} bytes")
     except FileNotFoundError:
-        if not path.is_symlink():
+        if not entry.is_symlink():
             return None
         return _with_flaw(known, Flaw(Reason.UNREADABLE, "the link leads nowhere"))
     except OSError as error:
@@ -144,7 +146,7 @@ def _look(path: Path, known: FileState | None, max_bytes: int) -> FileState | No
     if known is not None and known.digest == digest:
         return dataclasses.replace(known, stamp=settled)
     try:
-        contents = parse(data, is_json=path.suffix == ".json")
+        contents = parse(data, is_json=entry.name.endswith(".json"))
     except BrokenFile as error:
         return FileState(settled, digest, known.contents if known else Contents(), error.flaw)
     return FileState(settled, digest, contents)
@@ -184,11 +186,11 @@ class Directory:
 def look(root: Path, known: Directory, max_bytes: int) -> Directory:
     """The directory as it is now; the very same ``known`` where nothing in it changed. Raises OSError as scan does."""
     files = scan(root, known.files, max_bytes)
-    if list(files) == list(known.files) and all(known.files[name].digest == files[name].digest for name in files):
+    if files.keys() == known.files.keys() and all(known.files[name].digest == files[name].digest for name in files):
         return dataclasses.replace(known, files=files)
     objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
     flaws: list[Found] = []
-    first: dict[tuple[Kind, ObjectKey], str] = {}
+    first: dict[tuple[Kind, ObjectKey], tuple[str, Entry]] = {}
     for name, state in files.items():
         if state.flaw is None:
             flaws += [Found(name, flaw) for flaw in state.contents.flaws]
@@ -196,12 +198,13 @@ def look(root: Path, known: Directory, max_bytes: int) -> Directory:
             stays = "; its last good content stays" if state.contents.entries else ""
             flaws.append(Found(name, dataclasses.replace(state.flaw, text=f"{state.flaw.text}{stays}")))
         for entry in state.contents.entries:
+            there, other = first.setdefault(entry.key, (name, entry))
             kind, key = entry.key
-            where = f"{root / name}" if entry.line is None else f"{root / name}:{entry.line}"
-            if first.setdefault(entry.key, where) is where:
+            if other is entry:
                 objects[kind][key] = entry.item
             else:
-                text = f"{kind} {key[0]}/{key[1]} is defined in {first[entry.key]} already; this one is not taken"
+                line = "" if other.line is None else f":{other.line}"
+                text = f"{kind} {key[0]}/{key[1]} is defined in {root / there}{line} already; this one is not taken"
                 flaws.append(Found(name, Flaw(Reason.DUPLICATE, text, entry.line)))
     return Directory(files, objects, tuple(flaws))
 

@@ -1,6 +1,6 @@
 """YAML as values, the way kubectl reads it: from the parser's events, without a tree of nodes.
 
-A tree takes ten times as long and some hundred bytes a node; so lines are noted only for the places that are asked for.
+A tree takes six times as long and some hundred bytes a node; so lines are noted only for the places that are asked for.
 
 - Mappings, lists and scalars as in JSON: a mapping's key is its text; a date stays text.
 - YAML 1.1 words: yes, no, on, off, y, n are true and false, as in kubectl. Numbers in base 60 are text, as there.
@@ -35,7 +35,7 @@ Place = tuple[str | int, ...]
 """Where a value stands in a file: the number of the document, then keys and list positions."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Only its parser is used. The C one is thirty times as fast."""
+"""Only its parser is used. The C one is ten times as fast."""
 
 
 class YamlError(Exception):
