@@ -321,7 +321,7 @@ class Reader:
         """Step over ``length`` bytes of a body; where they began."""
         pos = self.pos
         if length > self._end - pos:
-            self._malformed(f"truncated {what}")
+            self._malformed(f"truncated {what}: {length} bytes wanted, {self._end - pos} left")
         self.pos = pos + length
         return pos
 
@@ -333,7 +333,7 @@ class Reader:
             length = _uint32(self.data, self._take(4, "string length"))[0]
         else:
             self._mismatch(declared)
-        start = self._take(length, f"string: {length} bytes declared, {self._end - self.pos} left")
+        start = self._take(length, "string")
         return start, self.pos
 
     def _simple_list_span(self) -> tuple[int, int]:
@@ -343,7 +343,7 @@ class Reader:
             self._malformed("simple list of anything but bytes")
         self._head()
         length = self._length()
-        start = self._take(length, f"simple list: {length} bytes declared, {self._end - self.pos} left")
+        start = self._take(length, "simple list")
         return start, self.pos
 
     def _count(self, width: int) -> int:
