@@ -1,0 +1,80 @@
+"""What a reflector follows, how it reaches the API server, and how it tells how it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Raw
+
+from registry.kube.objects import Decoded, Key
+
+T = TypeVar("T")
+
+Parameters = dict[str, str]
+
+
+class Response(Protocol):
+    """An answer whose body comes in pieces."""
+
+    status: int
+    retry_after: float
+    """Seconds that the server asks to wait; 0 where it does not ask."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises ConnectionError where it breaks off."""
+
+
+class Session(Protocol):
+    """How a reflector reaches the API server."""
+
+    def get(self, path: str, parameters: Parameters) -> AbstractAsyncContextManager[Response]:
+        """Ask for a path. Raises ConnectionError where the server can't be reached."""
+
+    async def reload(self) -> None:
+        """Read the credentials again: the server did not take them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[T]):
+    """What to follow: ``name`` for people, ``paths`` to list and watch (the first that the server has), its decoder.
+
+    ``grant`` is what to type where the right to it is missing, ``install`` where the resource itself is.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    decode: Callable[[Raw], Decoded[T]]
+    parameters: Parameters = field(default_factory=dict)
+    grant: str = ""
+    install: str = ""
+
+
+class State(StrEnum):
+    """What a reflector does now."""
+
+    LISTING = "listing"
+    WATCHING = "watching"
+    WAITING = "backing off"
+
+
+@dataclass(slots=True)
+class ReflectorStatus:
+    """How a reflector is, for health and metrics. ``last_byte`` is a time of :func:`time.monotonic`."""
+
+    name: str
+    state: State = State.LISTING
+    synced: bool = False
+    version: str = ""
+    last_byte: float | None = None
+    relists: int = 0
+    reconnects: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+    """What is wrong now; empty while it watches."""
+    dropped: dict[Key, str] = field(default_factory=dict)
+    """Objects that are left out now, because a value of theirs is of the wrong type, and why."""
