@@ -25,7 +25,7 @@ from registry.sources.base import SourceError
 from registry.sources.directory import DirectorySource
 from registry.table import TableStore
 from tars_protocol.aio.server import ListenError, Server, bind
-from tars_protocol.connection import Caller, Connection
+from tars_protocol.connection import Caller, Connection, Lookup, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces import query as query_interface
@@ -138,16 +138,21 @@ class App:
         return source
 
     def _connect_query(self, caller: Caller) -> Connection:
-        return Connection(
-            caller,
-            self._query.handle,
-            self.answers.lookup,
-            scope=self.answers.scope(caller),
-            max_frame_bytes=self._config.server.max_frame_bytes,
-        )
+        return self._connect(caller, self._query, self.answers.lookup, self.answers.scope(caller))
 
     def _connect_registry(self, caller: Caller) -> Connection:
-        return Connection(caller, self._registry.handle, max_frame_bytes=self._config.server.max_frame_bytes)
+        return self._connect(caller, self._registry, unknown, b"")
+
+    def _connect(self, caller: Caller, dispatcher: Dispatcher, lookup: Lookup, scope: bytes) -> Connection:
+        limits = self._config.server
+        return Connection(
+            caller,
+            dispatcher.handle,
+            lookup,
+            scope=scope,
+            max_frame_bytes=limits.max_frame_bytes,
+            max_unsent_bytes=limits.max_unsent_bytes,
+        )
 
     async def _follow(self) -> None:
         """Run the source; after a crash, which is a bug, again a little later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ class Form:
 
 @cache
 def _tars_codec(fields: tuple[Field, ...]) -> Codec[tuple[Any, ...]]:
-    return tuple_codec(", ".join(field.name or "return" for field in fields), fields)
+    named = tuple(replace(field, name=field.name or "return") for field in fields)
+    return tuple_codec(", ".join(field.name for field in named), named)
 
 
 def _decode_tars(fields: tuple[Field, ...], body: bytes, max_values: int) -> tuple[Any, ...]:

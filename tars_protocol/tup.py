@@ -6,10 +6,11 @@ In an answer the return value stands under "" and under "tars_ret" (Go servers w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from jce import DecodeError, EncodeError, Field, Reader, Reason, value_codec
-from jce.schema import BYTES, STRING, Map
+from jce import Codec, DecodeError, EncodeError, Field, Reader, Reason, tuple_codec, value_codec
+from jce.schema import BYTES, STRING, Map, Type
 
 RETURN_NAMES: Final = ("", "tars_ret")
 
@@ -17,6 +18,12 @@ _ATTRIBUTES: Final = value_codec(Map(STRING, BYTES))
 
 EMPTY: Final = _ATTRIBUTES.encode(({},))
 """A body without any value."""
+
+
+@cache
+def _value_codec(name: str, kind: Type) -> Codec[tuple[Any, ...]]:
+    """As jce.value_codec, with the parameter's own name for the errors."""
+    return tuple_codec(name, (Field(0, name, kind),))
 
 
 def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, ...]:
@@ -32,7 +39,7 @@ def encode(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
         raise EncodeError(f"{len(values)} values for {len(fields)} parameters")
     attributes: dict[str, bytes] = {}
     for field, value in zip(fields, values, strict=True):
-        data = value_codec(field.type).encode((value,))
+        data = _value_codec(field.name or RETURN_NAMES[-1], field.type).encode((value,))
         for name in (field.name,) if field.name else RETURN_NAMES:
             attributes[name] = data
     return _ATTRIBUTES.encode((attributes,))
@@ -47,10 +54,6 @@ def _attribute(attributes: Mapping[str, bytes], field: Field, shared: Reader) ->
         raise error
     # Nesting starts anew in each value; the number of values is bounded for the frame as a whole.
     reader = Reader(data, shared.budget)
-    try:
-        value = value_codec(field.type).decode(reader)[0]
-    except DecodeError as error:
-        error.within(field.name or names[-1])
-        raise
+    value = _value_codec(field.name or names[-1], field.type).decode(reader)[0]
     shared.budget = reader.budget
     return value

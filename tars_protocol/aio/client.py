@@ -65,6 +65,7 @@ class Client:
         self._link: _Link | None = None
         self._links: set[_Link] = set()
         self._connecting = asyncio.Lock()
+        self._closed = False
         self._last_id = 0
 
     async def __aenter__(self) -> Client:
@@ -74,7 +75,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls in flight end with NotConnected."""
+        """Close the connection; calls in flight end with NotConnected, and so does every call from now on."""
+        self._closed = True
         for link in list(self._links):
             link.close()
         while self._links:
@@ -179,6 +181,8 @@ class Client:
         pause = self.settings.first_retry
         async with self._connecting:
             while self._link is None or not self._link.usable:
+                if self._closed:
+                    raise NotConnected("the client was closed")
                 try:
                     loop = asyncio.get_running_loop()
                     _, link = await loop.create_connection(lambda: _Link(self), self.host, self.port)
@@ -188,8 +192,13 @@ class Client:
                     pause = min(pause * 2, self.settings.longest_retry)
                 else:
                     self._link = link
-                    self._links.add(link)
             return self._link
+
+    def opened(self, link: _Link) -> None:
+        """A connection is there, even where the call that asked for it no longer waits."""
+        self._links.add(link)
+        if self._closed:
+            link.close()
 
     def dropped(self, link: _Link) -> None:
         """A connection is gone."""
@@ -208,13 +217,18 @@ class _Link(asyncio.Protocol):
         self._frames = FrameReader(client.settings.max_frame_bytes)
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._transport: asyncio.Transport | None = None
-        self.usable = True
-        """False once new calls must go elsewhere."""
+        self._retired = False
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an assert: uvloop's transports have the methods but not the base class.
         self._transport = cast(asyncio.Transport, transport)
+        self._client.opened(self)
+
+    @property
+    def usable(self) -> bool:
+        """False once new calls must go elsewhere."""
+        return self._transport is not None and not self._retired and not self._transport.is_closing()
 
     def expect(self, request_id: int) -> asyncio.Future[Response]:
         """The answer to come for a request."""
@@ -240,7 +254,7 @@ class _Link(asyncio.Protocol):
                 self._fail(CallError(ReturnCode.CLIENT_DECODE, f"an answer that is none: {error}"))
                 return
             if response.request_id == 0 and response.description == RECONNECT:
-                self.usable = False
+                self._retired = True
             answer = self._waiting.pop(response.request_id, None)
             if answer is not None and not answer.done():
                 answer.set_result(response)
@@ -254,7 +268,7 @@ class _Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once."""
-        self.usable = False
+        self._retired = True
         if self._transport is not None:
             self._transport.abort()
 

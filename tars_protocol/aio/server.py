@@ -143,6 +143,7 @@ class Server:
             except TimeoutError:
                 for peer in list(self._peers):
                     peer.abort()
+                await self._empty.wait()
 
     async def _sweep(self) -> None:
         while True:
