@@ -13,6 +13,7 @@ Memory is bounded by two generations: what is used moves to the young one; when 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
@@ -32,8 +33,8 @@ from tars_protocol.settings import setting
 _RAW_OVERHEAD: Final = 200
 """Bytes that a raw key takes beside its own: two dict slots and the bytes object."""
 
-_ANSWER_OVERHEAD: Final = 1_200
-"""Bytes that an answer takes beside its frame: the objects around it."""
+_ANSWER_OVERHEAD: Final = 1_000
+"""Bytes that an answer takes beside its frame and the text of its question: the objects around them."""
 
 SELF_TIMEOUT: Final = 6_000
 """``timeout`` of the registry's own endpoints, in ms."""
@@ -108,7 +109,7 @@ class _Form:
 class Answer(Reply):
     """A reply that is kept, and what is needed to make it again."""
 
-    __slots__ = ("cell", "form", "question", "stamp", "tally")
+    __slots__ = ("cell", "form", "question", "stamp", "tally", "text_bytes")
 
     def __init__(self, question: Question, form: _Form, cell: _Cell) -> None:
         super().__init__((), b"")
@@ -117,11 +118,12 @@ class Answer(Reply):
         self.cell = cell
         self.stamp: object = None
         self.tally = Tally()
+        self.text_bytes = _text_bytes(question)
 
     @property
     def cost(self) -> int:
         """Bytes of memory that it takes."""
-        return self.size + _ANSWER_OVERHEAD
+        return self.size + self.text_bytes + _ANSWER_OVERHEAD
 
 
 class _Generation:
@@ -228,20 +230,24 @@ class Answers:
     def _keep(self, key: bytes, answer: Answer) -> None:
         """Put an answer into the young generation, under its question and a raw key."""
         young = self._young
-        cost = len(key) + _RAW_OVERHEAD
         named = (answer.question, answer.form)
-        if named not in young.answers:
-            cost += answer.cost
-        if cost > self._max_bytes or self._max_entries < 2:
-            return
+        own = len(key) + _RAW_OVERHEAD
+        cost = own if named in young.answers else own + answer.cost
         if young.bytes + cost > self._max_bytes or len(young.raw) + len(young.answers) + 2 > self._max_entries:
-            self.stats.dropped += len(self._old.raw) + len(self._old.answers)
-            self._old, self._young = young, _Generation()
+            cost = own + answer.cost
+            if cost > self._max_bytes or self._max_entries < 2:
+                return
+            self._turn()
             young = self._young
-            cost = len(key) + _RAW_OVERHEAD + answer.cost
+        if key not in young.raw:  # It is there after an answer that could not be made.
+            young.bytes += cost
         young.answers[named] = answer
         young.raw[key] = answer
-        young.bytes += cost
+
+    def _turn(self) -> None:
+        """Make the young generation the old one, and drop that."""
+        self.stats.dropped += len(self._old.raw) + len(self._old.answers)
+        self._old, self._young = self._young, _Generation()
 
     def _cell(self, question: Question) -> _Cell:
         key = (question.id.app.lower(), question.id.server.lower()) if question.id else ("", "")
@@ -306,6 +312,9 @@ class Answers:
         answer.tally = self.tallies.setdefault((question.lookup, result), Tally())
         if (question, form) in self._young.answers:
             self._young.bytes += answer.size - old_size
+            if self._young.bytes > self._max_bytes:
+                # Answers that grow, as the table fills, must not take more than there is by hits alone.
+                self._turn()
 
     def _selection(self, question: Question, form: _Form) -> Selection | None:
         """Who answers a question; None where that is not known yet."""
@@ -325,6 +334,14 @@ class Answers:
             values = (selection.ret, active, tuple(map(_endpoint_f, selection.inactive)))
         body = FORMS[form.version].encode(function.results, values)
         return reply(form.version, form.message_type, body, servant=query_interface.SERVANT, function=function.name)
+
+
+def _text_bytes(question: Question) -> int:
+    """Memory of what the caller wrote, of any length: the id, its lower case in the cells, a station or set."""
+    texts = [question.argument]
+    if question.id is not None:
+        texts += [question.id.app, question.id.server] * 2 + [question.id.servant]
+    return sum(map(sys.getsizeof, texts))
 
 
 def _names_of_object(name: str) -> list[ServerKey]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -84,8 +85,13 @@ class ListenAddress:
             host = host[1:-1]
         elif ":" in host:
             raise ValueError("an IPv6 address stands in brackets, as in [::1]:17890")
-        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        if not (re.fullmatch("[0-9]{1,5}", port) and int(port) <= 65535):
             raise ValueError("expected HOST:PORT, as in 0.0.0.0:17890, or :PORT for all addresses")
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            # The resolver would raise this, where nobody expects it.
+            raise ValueError(f"no host name: {host!r}") from None
         return cls("" if host == "*" else host, int(port))
 
 
@@ -239,6 +245,7 @@ class Setting:
             for suffix, power in (("Ki", 10), ("Mi", 20), ("Gi", 30)):
                 if text.removesuffix("B").endswith(suffix):
                     text, factor = text.removesuffix("B").removesuffix(suffix), 1 << power
+                    break
         try:
             value = int(text) * factor if whole else float(text)
         except ValueError:
@@ -292,10 +299,12 @@ def _read_file(path: Path) -> dict[str, str]:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date that is none, a number too long for int. Some of the texts take several lines.
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"--config {path}: no YAML{line}: {getattr(error, 'problem', None) or error}") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"--config {path}: no YAML{line}: {problem}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -18,7 +18,7 @@ class LogLimits:
     """How many lines of one kind are written. A kind is a message before its values are put in."""
 
     log_burst: int = setting(
-        10, "Lines of one kind in one log_interval; the next line then says how many were left out."
+        10, "Lines of one kind in one log_interval; the next line then says how many were left out.", minimum=1
     )
     log_interval: float = setting(
         10.0, "For log_burst; lines about one peer are kept to one of a kind in this time.", unit="seconds", minimum=0.1
@@ -69,9 +69,11 @@ class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.123Z WARNING registry.app: message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record; a trace follows on lines of its own."""
-        text = f"{_timestamp(record)} {record.levelname} {record.name}: {_one_line(record.getMessage())}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        """One record; a trace follows on lines of its own, indented."""
+        text = f"{_timestamp(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}"
+        # The text of an exception may hold a peer's bytes, line ends among them.
+        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return "\n".join([text, *(f"  {one_line(line)}" for line in trace)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -107,6 +109,6 @@ def _timestamp(record: logging.LogRecord) -> str:
     return f"{seconds}.{record.msecs:03.0f}Z"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text that may hold a peer's bytes, so that it can't forge a line or write to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from registry.admin.logs import one_line
 from registry.cli import decode, resolve, serve, version
 from registry.cli.errors import CommandError
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
         return status
     except CommandError as error:
-        print(f"tars-registry {options.command}: {error}", file=sys.stderr)
+        # It may hold what a peer sent.
+        print(f"tars-registry {options.command}: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read the output has seen enough.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -15,14 +16,22 @@ from jce.schema import Map, Struct, Type, Vector
 from jce.schema import fields as fields_of
 from registry.cli.errors import CommandError
 from tars_protocol.bodies import FORMS
-from tars_protocol.constants import MessageType, ReturnCode, Version
+from tars_protocol.constants import STATUS_RESULT_CODE, MessageType, ReturnCode, Version
 from tars_protocol.frames import HEADER_BYTES, MIN_FRAME_BYTES
 from tars_protocol.interface import Function
 from tars_protocol.interfaces import admin, query, registry, server
 from tars_protocol.packets import RequestPacket, ResponsePacket
 
-_INTERFACES = (query.QUERY, registry.REGISTRY, server.SERVER, admin.ADMIN)
+_INTERFACES = {
+    query.SERVANT: query.QUERY,
+    registry.SERVANT: registry.REGISTRY,
+    server.SERVANT: server.SERVER,
+    "AdminObj": admin.ADMIN,
+}
+"""By servant."""
+
 _MAX_VALUES = 1_000_000
+_MAX_DEPTH = 100
 _HEX = re.compile(rb"[0-9a-fA-F\s]*")
 
 
@@ -98,10 +107,10 @@ def _cut(data: bytes) -> Iterator[tuple[int, bytes, str]]:
 
 
 def _function(name: str) -> Function:
-    for interface in _INTERFACES:
+    for interface in _INTERFACES.values():
         if name in interface:
             return interface[name]
-    known = ", ".join(sorted({name for interface in _INTERFACES for name in interface}))
+    known = ", ".join(sorted({name for interface in _INTERFACES.values() for name in interface}))
     raise CommandError(f"--function {name}: not known; one of {known}")
 
 
@@ -117,19 +126,35 @@ def _packet(packet: bytes, function: Function | None) -> dict[str, Any]:
 
 
 def _request(packet: RequestPacket, answered: Function | None) -> dict[str, Any]:
+    """A call; or in TUP, where both are one packet, perhaps the answer to one: whichever its body is."""
     shown = _plain(Struct(RequestPacket), packet)
     del shown["sBuffer"]
-    function = next((i[packet.sFuncName] for i in _INTERFACES if packet.sFuncName in i), None)
-    is_answer = packet.iVersion == Version.TUP and (answered is not None or "STATUS_RESULT_CODE" in packet.status)
-    if is_answer:
-        return {"kind": "TUP answer", **shown, **_body(packet.iVersion, answered and answered.results, packet.sBuffer)}
-    return {"kind": "request", **shown, **_body(packet.iVersion, function and function.inputs, packet.sBuffer)}
+    called = _called(packet)
+    readings = [("request", function.inputs) for function in called]
+    if packet.iVersion == Version.TUP:
+        if packet.status.get(STATUS_RESULT_CODE, "0") != "0":
+            return {"kind": "TUP answer", **shown, **_body(packet.iVersion, None, packet.sBuffer)}
+        answers = [("TUP answer", function.results) for function in ([answered] if answered else called)]
+        readings = [*answers, *readings] if answered else [*readings, *answers]
+    if not readings:
+        return {"kind": "request", **shown, **_body(packet.iVersion, None, packet.sBuffer)}
+    bodies = [(kind, _body(packet.iVersion, declared, packet.sBuffer)) for kind, declared in readings]
+    kind, body = next((reading for reading in bodies if "error" not in reading[1]), bodies[0])
+    return {"kind": kind, **shown, **body}
+
+
+def _called(packet: RequestPacket) -> list[Function]:
+    """The functions that a call may be of: two interfaces have a keepAlive. That of its servant comes first."""
+    found = [(servant, i[packet.sFuncName]) for servant, i in _INTERFACES.items() if packet.sFuncName in i]
+    return [function for _, function in sorted(found, key=lambda named: named[0] != packet.sServantName)]
 
 
 def _response(packet: ResponsePacket, answered: Function | None) -> dict[str, Any]:
     shown = _plain(Struct(ResponsePacket), packet)
     del shown["sBuffer"]
-    body = _body(packet.iVersion, answered and answered.results, packet.sBuffer) if packet.sBuffer else {}
+    # An error carries no results.
+    declared = answered.results if answered and packet.iRet == 0 else None
+    body = _body(packet.iVersion, declared, packet.sBuffer) if packet.sBuffer else {}
     return {"kind": "response", **shown, **body}
 
 
@@ -140,12 +165,32 @@ def _body(version: int, declared: Any, body: bytes) -> dict[str, Any]:
         if declared is not None and form is not None:
             values = form.decode(declared, body, _MAX_VALUES)
             named = {f.name or "return": _plain(f.type, v) for f, v in zip(declared, values, strict=True)}
-            return {"body": named}
+            return {"body": _shown(named)}
         if version == Version.JSON:
-            return {"body": json.loads(body)}
-        return {"body": {str(tag): value for tag, value in dynamic.decode(Reader(body, _MAX_VALUES)).items()}}
-    except (DecodeError, ValueError) as error:
+            return {"body": _shown(json.loads(body))}
+        return {"body": _shown(dynamic.decode(Reader(body, _MAX_VALUES)))}
+    except (DecodeError, ValueError, RecursionError) as error:
         return {"error": f"body: {error}", "body": body}
+
+
+def _shown(value: Any, depth: int = 0) -> Any:
+    """A value as JSON has it: keys are text, bytes are hex, numbers that are none are their names."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply to be shown")
+    match value:
+        case dict():
+            return {_key(key): _shown(item, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [_shown(item, depth + 1) for item in value]
+        case bytes():
+            return value.hex()
+        case float() if not math.isfinite(value):
+            return str(value)
+    return value
+
+
+def _key(key: Any) -> str:
+    return key.hex() if isinstance(key, bytes) else str(key)
 
 
 def _plain(kind: Type, value: Any) -> Any:

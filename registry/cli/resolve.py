@@ -9,6 +9,7 @@ from typing import Any
 
 from jce import EncodeError
 from jce.schema import fields
+from registry.admin.logs import one_line
 from registry.cli.errors import CommandError
 from registry.config import ListenAddress
 from registry.routing.select import Lookup, parse_id
@@ -18,6 +19,8 @@ from tars_protocol.errors import CallError
 from tars_protocol.interfaces.query import PORT, QUERY, SERVANT, EndpointF
 
 _NETWORKS = {0: "udp", 1: "tcp", 2: "ssl"}
+_LONGEST_TIMEOUT = 1_000_000
+"""Seconds; a request has room for 32 bits of milliseconds."""
 
 
 def add_parser(commands: Any) -> None:
@@ -60,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
         address = ListenAddress.parse(options.registry)
     except ValueError as error:
         raise CommandError(f"--registry {options.registry!r}: {error}") from None
-    if not options.timeout > 0:
-        raise CommandError("--timeout: expected a number of seconds above 0")
+    if not 0 < options.timeout <= _LONGEST_TIMEOUT:
+        raise CommandError(f"--timeout: expected a number of seconds above 0, {_LONGEST_TIMEOUT:,} at most")
     try:
         results = asyncio.run(_ask(address, lookup, arguments, options))
     except CallError as error:
@@ -121,16 +124,17 @@ def _print(
     object_id: str, lookup: Lookup, ret: int, active: tuple[EndpointF, ...], inactive: tuple[EndpointF, ...]
 ) -> None:
     rows = [("active", endpoint) for endpoint in active] + [("inactive", endpoint) for endpoint in inactive]
+    shown_id = one_line(object_id)
     if ret:
-        print(f"{object_id}: {lookup} returned {ret}")
+        print(f"{shown_id}: {lookup} returned {ret}")
     if not rows:
         hint = "" if parse_id(object_id) else " (an id is App.Server.Obj)"
-        print(f"{object_id}: no endpoints{hint}")
+        print(f"{shown_id}: no endpoints{hint}")
         return
-    width = max(len(endpoint.host) for _, endpoint in rows)
+    width = max(len(one_line(endpoint.host)) for _, endpoint in rows)
     for state, endpoint in rows:
         network = _NETWORKS.get(endpoint.istcp, str(endpoint.istcp))
-        line = f"{state:8}  {endpoint.host:{width}}  {endpoint.port:5}  {network}  timeout {endpoint.timeout} ms"
-        line += f"  set {endpoint.setId}" if endpoint.setId else ""
+        line = f"{state:8}  {one_line(endpoint.host):{width}}  {endpoint.port:5}  {network}  timeout {endpoint.timeout} ms"
+        line += f"  set {one_line(endpoint.setId)}" if endpoint.setId else ""
         line += f"  weight {endpoint.weight}" if endpoint.weightType else ""
         print(line)
