@@ -16,7 +16,7 @@ import msgspec
 
 from registry.model import Kind, Object, ObjectKey
 from registry.sources.tendpoints import KINDS, ApiVersionError, ConversionError, convert, object_name
-from registry.sources.yaml_values import Place, YamlError, YamlReader, find_lines
+from registry.sources.yaml_values import Place, YamlError, find_lines, read_documents
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +88,10 @@ def parse(data: bytes, *, is_json: bool) -> Contents:
         documents = [_read_json(text)] if text.strip() else []
         lines[0,] = text[: len(text) - len(text.lstrip())].count("\n") + 1
     else:
-        reader = YamlReader(text, _is_object_place)
         try:
-            documents = list(reader.documents())
+            documents = list(read_documents(text, lines, _is_object_place))
         except YamlError as error:
             raise BrokenFile(Reason.SYNTAX, error.reason, error.line) from None
-        lines = reader.lines
     for number, document in enumerate(documents):
         if not isinstance(document, (dict, type(None))):
             raise BrokenFile(Reason.SYNTAX, "expected a mapping: the fields of an object", lines.get((number,)))
@@ -185,7 +183,7 @@ def _read_json(text: str) -> Any:
 def _yaml_line(text: str) -> int | None:
     """The line of an error that JSON has no line for: JSON is nearly YAML, which finds the same."""
     try:
-        for _ in YamlReader(text, lambda _: False).documents():
+        for _ in read_documents(text, {}, lambda _: False):
             pass
     except YamlError as error:
         return error.line
