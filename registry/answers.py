@@ -46,8 +46,7 @@ class CacheLimits:
 
     cache_bytes: int = setting(
         64 << 20,
-        "Memory for answers and the requests that lead to them. 1,000 callers that each ask for 100 objects of 10 "
-        "endpoints, with requests of their own, need about 40 MiB.",
+        "Memory for answers and the requests that lead to them, as estimated; what was not used for long goes first.",
         unit="bytes",
         minimum=0,
     )

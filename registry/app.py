@@ -20,7 +20,7 @@ from registry.config import Config, ListenAddress, SourceKind
 from registry.model import SourceStatus
 from registry.routing.hosts import Naming
 from registry.servants.query import query_servant
-from registry.servants.registry import registry_servant
+from registry.servants.registry import registry_servants
 from registry.sources.base import SourceError
 from registry.sources.directory import DirectorySource
 from registry.table import TableStore
@@ -29,7 +29,6 @@ from tars_protocol.connection import Caller, Connection, Lookup, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces import query as query_interface
-from tars_protocol.interfaces import registry as registry_interface
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +60,16 @@ class App:
         self._log_limit = log_limit or RateLimit()
         self.store = TableStore()
         self._source = self._make_source()
-        # The ports are part of an answer, so they are taken before there are any.
         self.query = Server("query", self._connect_query, limits)
         self.registry = Server("registry", self._connect_registry, limits)
-        _listen(self.query, service.query_listen, "--query-listen")
-        _listen(self.registry, service.registry_listen, "--registry-listen")
-        self._admin_sockets = {
-            option: _bind(address, option)
-            for address, option in (
-                (service.admin_listen, "--admin-listen"),
-                (service.metrics_listen, "--metrics-listen"),
-            )
-            if address is not None
-        }
+        self._admin_sockets: dict[str, list[socket.socket]] = {}
+        # The ports are part of an answer, so they are taken before there are any.
+        self._bind()
         own = SelfAddress(service.chosen_self_host, self.query.port, self.registry.port)
         naming = Naming(service.endpoint_host, service.cluster_domain)
         self.answers = Answers(self.store, naming=naming, self_address=own, limits=config.cache)
         self._query = Dispatcher({query_interface.SERVANT: query_servant(self.answers)}, max_values=limits.max_values)
-        self._registry = Dispatcher({registry_interface.SERVANT: registry_servant()}, max_values=limits.max_values)
+        self._registry = Dispatcher(registry_servants(), max_values=limits.max_values)
         self.synced = asyncio.Event()
         self._stopping = False
         self._crashes = 0
@@ -121,6 +112,36 @@ class App:
                     if server.app and server.server and any(pod.active for pod in server.pods):
                         return f"{server.app}.{server.server}.{servant.name}"
         return None
+
+    def _bind(self) -> None:
+        """Take every address, or none of them and raise StartError."""
+        service = self._config.service
+        wanted: dict[str, ListenAddress | None] = {
+            "--query-listen": service.query_listen,
+            "--registry-listen": service.registry_listen,
+            "--admin-listen": service.admin_listen,
+            "--metrics-listen": service.metrics_listen,
+        }
+        servers = {"--query-listen": self.query, "--registry-listen": self.registry}
+        for option, address in wanted.items():
+            if address is None:
+                continue
+            try:
+                if option in servers:
+                    servers[option].bind(address.host, address.port)
+                else:
+                    self._admin_sockets[option] = bind(address.host, address.port)
+            except ListenError as error:
+                self._unbind()
+                raise StartError(
+                    f"{error}; choose another address with {option} HOST:PORT, or stop what uses it"
+                ) from None
+
+    def _unbind(self) -> None:
+        self.query.unbind()
+        self.registry.unbind()
+        for bound in [each for sockets in self._admin_sockets.values() for each in sockets]:
+            bound.close()
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -235,21 +256,3 @@ def _result(code: int) -> str:
     if code == ReturnCode.SUCCESS:
         return "ok"
     return ReturnCode(code).name.lower() if code in set(ReturnCode) else "other_code"
-
-
-def _listen(server: Server, address: ListenAddress, option: str) -> None:
-    try:
-        server.bind(address.host, address.port)
-    except ListenError as error:
-        raise _cannot_listen(error, option) from None
-
-
-def _bind(address: ListenAddress, option: str) -> list[socket.socket]:
-    try:
-        return bind(address.host, address.port)
-    except ListenError as error:
-        raise _cannot_listen(error, option) from None
-
-
-def _cannot_listen(error: ListenError, option: str) -> StartError:
-    return StartError(f"{error}; choose another address with {option} HOST:PORT, or stop what uses it")

@@ -276,6 +276,8 @@ def settings() -> Iterator[Setting]:
 def load(options: Mapping[str, str], environment: Mapping[str, str], file: Path | None) -> Config:
     """The configuration from options (by setting name), environment and file. Raises ConfigError."""
     from_file = _read_file(file) if file else {}
+    # A variable that is there but empty is what templates make of one that is not set.
+    environment = {name: value for name, value in environment.items() if value}
     parts: dict[str, dict[str, Any]] = {name: {} for name in TITLES}
     for item in settings():
         for where, source, key in (

@@ -99,6 +99,11 @@ class Connection:
         return len(self._held)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of the frames that are held."""
+        return sum(map(len, self._held))
+
+    @property
     def completed(self) -> int:
         """Grows with each frame that did not come alone in one read: while it stays, ``waiting`` is of one frame."""
         return self._frames.completed

@@ -62,8 +62,18 @@ def _no_constant(text: str) -> NoReturn:
     raise DecodeError(Reason.MALFORMED, f"no JSON: {text}", 0)
 
 
+_MAX_DIGITS: Final = 1_000
+
+
+def _integer(text: str) -> int:
+    """No type has more than 20 digits, and thousands take long to read."""
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
 # Python's parser takes NaN and Infinity, which JSON has not.
-_parse: Final = json.JSONDecoder(parse_constant=_no_constant).decode
+_parse: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).decode
 
 
 def _members(fields: Sequence[Field], value: Any) -> list[Any]:

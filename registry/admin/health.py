@@ -36,7 +36,7 @@ class AdminServer:
                 web.get("/metrics", self._metrics_page),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
         for bound in sockets:

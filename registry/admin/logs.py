@@ -32,7 +32,7 @@ _MAX_KINDS: Final = 10_000
 class RateLimit(logging.Filter):
     """Lets a burst of each kind of line through, then none until the interval is over.
 
-    A record with the attribute ``limit_key`` (the address of a peer) is of a kind of its own, with a burst of one.
+    A record with the attribute ``limit_key`` (the address of a peer) is also of a kind of its own, with a burst of one.
     """
 
     def __init__(self, limits: LogLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,18 +46,27 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True where the record is to be written."""
+        # What asyncio says comes with its values in it already, and none of it is worth many lines.
+        message = "" if record.name == "asyncio" else str(record.msg)
         key = getattr(record, "limit_key", "")
-        kind = (record.name, str(record.msg), key)
+        general = (record.name, message, "")
+        if key and not self._passes(record, (record.name, message, key), 1):
+            if general in self._kinds:
+                self._kinds[general][2] += 1
+            return False
+        return self._passes(record, general, self._limits.log_burst)
+
+    def _passes(self, record: logging.LogRecord, kind: tuple[str, str, str], burst: int) -> bool:
         now = self._clock()
         state = self._kinds.get(kind)
         if state is None or now - state[0] >= self._limits.log_interval:
             if len(self._kinds) >= _MAX_KINDS:
                 self._kinds.clear()
-            if state is not None and state[2]:
+            if state is not None and state[2] and not kind[2]:
                 record.msg = f"{record.msg} (and {state[2]:.0f} more like it)"
             self._kinds[kind] = [now, 1, 0]
             return True
-        if state[1] < (1 if key else self._limits.log_burst):
+        if state[1] < burst:
             state[1] += 1
             return True
         state[2] += 1
@@ -98,6 +107,8 @@ def set_up(level: str, log_format: str, limits: LogLimits, stream: IO[str] | Non
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     limit = RateLimit(limits)
     handler.addFilter(limit)
+    # It counts the events of the file system, at the level that we use for what operators should know.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

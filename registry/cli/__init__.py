@@ -6,6 +6,8 @@ Exit status everywhere: 0 done (for ``resolve``: found), 1 nothing found, 2 an e
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,9 +33,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
+    _open_standard_streams()
     options = parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
         return status
     except CommandError as error:
         # It may hold what a peer sent.
@@ -43,5 +47,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough.
         sys.stderr.close()
         return 2
+    except OSError as error:
+        # Of a file it is told with its name where it is opened; this is the output, to a full disk perhaps.
+        print(f"tars-registry {options.command}: can't write the output: {error.strerror or error}", file=sys.stderr)
+        return _without_flush(2)
     except KeyboardInterrupt:
         return 130
+
+
+def _open_standard_streams() -> None:
+    """Open what the caller has closed, and take text that the terminal's encoding does not have.
+
+    The first socket would be standard input otherwise, which the event loop does not expect to close.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _without_flush(status: int) -> int:
+    """What could not be written is not tried again at exit, where it would print a trace."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+    return status

@@ -95,7 +95,7 @@ def _question(options: argparse.Namespace) -> tuple[Lookup, list[str]]:
 
 
 async def _ask(address: ListenAddress, lookup: Lookup, arguments: list[str], options: argparse.Namespace) -> Any:
-    settings = ClientSettings(timeout=options.timeout)
+    settings = ClientSettings(timeout=options.timeout, first_retry=0)
     version = Version[options.protocol.upper()]
     host = address.host or "127.0.0.1"
     async with Client(host, address.port, SERVANT, QUERY, version=version, settings=settings) as client:
@@ -134,7 +134,9 @@ def _print(
     width = max(len(one_line(endpoint.host)) for _, endpoint in rows)
     for state, endpoint in rows:
         network = _NETWORKS.get(endpoint.istcp, str(endpoint.istcp))
-        line = f"{state:8}  {one_line(endpoint.host):{width}}  {endpoint.port:5}  {network}  timeout {endpoint.timeout} ms"
+        line = (
+            f"{state:8}  {one_line(endpoint.host):{width}}  {endpoint.port:5}  {network}  timeout {endpoint.timeout} ms"
+        )
         line += f"  set {one_line(endpoint.setId)}" if endpoint.setId else ""
         line += f"  weight {endpoint.weight}" if endpoint.weightType else ""
         print(line)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from registry import config
 from registry.admin import logs
 from registry.app import App, StartError
 from registry.cli.errors import CommandError
-from registry.config import Config, EventLoop, SourceKind
+from registry.config import Config, EventLoop, ListenAddress, SourceKind
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,22 @@ def run(options: argparse.Namespace) -> int:
         return runner.run(_serve(loaded, limit))
 
 
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Ask the system for as many file descriptors as the connections of both ports may take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < reachable:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+        soft = reachable
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        log.warning(
+            "%d file descriptors at most, fewer than max_connections on two ports may take (%d): raise the hard limit "
+            "(ulimit -Hn), or lower --max-connections",
+            soft,
+            wanted,
+        )
+
+
 def _loop_factory(choice: EventLoop) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """What makes the event loop; None for asyncio's own."""
     if choice is EventLoop.ASYNCIO:
@@ -77,6 +94,7 @@ async def _serve(loaded: Config, limit: logs.RateLimit) -> int:
         app = App(loaded, limit)
     except StartError as error:
         raise CommandError(str(error)) from None
+    _raise_descriptor_limit(2 * loaded.server.max_connections)
     await app.start()
     hint = asyncio.create_task(_tell_how_to_ask(app, loaded))
     await stop.wait()
@@ -93,8 +111,9 @@ async def _tell_how_to_ask(app: App, loaded: Config) -> None:
     await app.synced.wait()
     example = app.example_id()
     if example:
-        port = f" --registry 127.0.0.1:{app.query.port}" if app.query.port != 17890 else ""
-        log.info("ask it with: %s resolve %s%s", _program(), example, port)
+        near = ListenAddress(loaded.service.query_listen.host or "127.0.0.1", app.query.port)
+        where = "" if str(near) in ("127.0.0.1:17890", "0.0.0.0:17890") else f" --registry {near}"
+        log.info("ask it with: %s resolve %s%s", _program(), example, where)
 
 
 def _program() -> str:

@@ -40,9 +40,15 @@ class ObjectId:
         return f"{self.app}.{self.server}.{self.servant}"
 
 
+MAX_ID_CHARS: Final = 1_000
+"""An id can't name anything above this: the names of servers have up to 63 characters each."""
+
+
 def parse_id(text: str) -> ObjectId | None:
     """The object that an id names: three non-empty parts; what follows ``@`` or ``#`` is not looked at. None if not."""
-    parts = text.partition("@")[0].partition("#")[0].split(".")
+    if len(text) > MAX_ID_CHARS:
+        return None
+    parts = text.partition("@")[0].partition("#")[0].split(".", 3)
     return ObjectId(*parts) if len(parts) == 3 and all(parts) else None
 
 
@@ -101,7 +107,7 @@ def select(table: Table, naming: Naming, question: Question) -> Selection:
 
 def is_set(text: str) -> bool:
     """True for ``name.area.group``: three parts, of which only the last may be ``*``."""
-    parts = text.split(".")
+    parts = text.split(".", 3)
     return len(parts) == 3 and all(parts) and "*" not in parts[:2]
 
 
@@ -127,5 +133,6 @@ def _endpoints(
 
 
 def _upstream(table: Table, object_id: ObjectId) -> tuple[Endpoint, ...]:
-    entries: tuple[Upstream, ...] = table.up_chain.get(object_id.text) or table.up_chain.get("default") or ()
+    # An object may be listed with no address, so that the default does not apply to it.
+    entries: tuple[Upstream, ...] = table.up_chain.get(object_id.text, table.up_chain.get("default", ()))
     return tuple(Endpoint(entry.host, entry.port, entry.timeout, entry.is_tcp) for entry in entries)

@@ -1,11 +1,14 @@
-"""``tars.tarsregistry.RegistryObj``: what tarsnodes report. None of its functions is served yet: each answers -3."""
+"""What tarsnodes and servers report to, on port 17891. Nothing of it is served yet: every function answers -3."""
 
 from __future__ import annotations
 
 from tars_protocol.dispatch import Servant
-from tars_protocol.interfaces.registry import REGISTRY
+from tars_protocol.interfaces import registry, self_registration
 
 
-def registry_servant() -> Servant:
-    """The servant, which so far answers tars_ping alone."""
-    return Servant(REGISTRY, {})
+def registry_servants() -> dict[str, Servant]:
+    """The servants of the port, which so far answer tars_ping alone."""
+    return {
+        registry.SERVANT: Servant(registry.REGISTRY, {}),
+        self_registration.SERVANT: Servant(self_registration.SELF_REGISTRATION, {}),
+    }

@@ -53,7 +53,7 @@ class DirectorySettings:
     )
     max_file_bytes: int = setting(
         64 << 20,
-        "Longest file read; of a longer one nothing is taken. 10,000 servers of 10 pods are about 30 MB.",
+        "Longest file read; of a longer one nothing is taken.",
         unit="bytes",
         minimum=1,
     )
@@ -135,7 +135,9 @@ class DirectorySource:
             log.info("%s: there again", self.path)
             self._failure = None
         if self.status.synced:
-            self._hand_over_changes(known, found)
+            # Compares every object that was read again: too long for the loop where a file holds thousands.
+            changes = await asyncio.to_thread(_differences, known, found)
+            self._hand_over_changes(changes, found)
         else:
             self._hand_over_all(found)
         self._known = found
@@ -177,13 +179,8 @@ class DirectorySource:
         counts = ", ".join(f"{len(found.objects[kind])} {kind}" for kind in Kind)
         log.info("%s: %s in %d files", self.path, counts, len(found.files))
 
-    def _hand_over_changes(self, known: Directory, found: Directory) -> None:
-        if found.objects is known.objects:
-            return
-        for kind in Kind:
-            changed, gone = differences(known.objects, found.objects, kind)
-            if not changed and not gone:
-                continue
+    def _hand_over_changes(self, changes: Differences, found: Directory) -> None:
+        for kind, (changed, gone) in changes.items():
             self._hand_over_kind(kind, changed, gone, found)
             self.status.last_change = time.monotonic()
             log.info("%s: %d %s new or changed, %d gone", self.path, len(changed), kind, len(gone))
@@ -226,6 +223,17 @@ class DirectorySource:
     def _show_problems(self) -> None:
         own = (problem for problem in (self._failure, self._blind) if problem is not None)
         self.status.problems = (*own, *(one.problem(self.path) for one in self._known.flaws))
+
+
+Differences = dict[Kind, tuple[list[Object], list[ObjectKey]]]
+"""New or changed objects and keys of those that are gone, of the kinds that have any."""
+
+
+def _differences(known: Directory, found: Directory) -> Differences:
+    if found.objects is known.objects:
+        return {}
+    all_kinds = {kind: differences(known.objects, found.objects, kind) for kind in Kind}
+    return {kind: (changed, gone) for kind, (changed, gone) in all_kinds.items() if changed or gone}
 
 
 async def _end(task: asyncio.Task[None]) -> None:

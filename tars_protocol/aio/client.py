@@ -7,7 +7,7 @@ that fails. A server that announces its end (``_reconnect_``) gets no new calls;
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,8 +21,6 @@ from tars_protocol.interface import Function, Interface
 from tars_protocol.packets import RequestPacket, Response, decode_response, encode_request
 from tars_protocol.settings import setting
 
-log = logging.getLogger(__name__)
-
 _MAX_REQUEST_ID = (1 << 31) - 1
 
 
@@ -31,7 +29,12 @@ class ClientSettings:
     """How a client waits and what it takes."""
 
     timeout: float = setting(3.0, "For a call as a whole, connecting included.", unit="seconds", minimum=0.001)
-    first_retry: float = setting(0.05, "Pause after the first connection that fails.", unit="seconds", minimum=0.001)
+    first_retry: float = setting(
+        0.05,
+        "Pause after the first connection that fails; 0: the call fails with it.",
+        unit="seconds",
+        minimum=0,
+    )
     longest_retry: float = setting(1.0, "Longest pause between connections that fail.", unit="seconds", minimum=0.001)
     max_frame_bytes: int = setting(10 << 20, "Longest answer taken: what the C++ runtime allows.", unit="bytes")
     max_values: int = setting(1_000_000, "Values in one answer: 60,000 endpoints.")
@@ -67,6 +70,8 @@ class Client:
         self._connecting = asyncio.Lock()
         self._closed = False
         self._last_id = 0
+        self._last_failure = ""
+        """Why the last attempt to connect failed."""
 
     async def __aenter__(self) -> Client:
         return self
@@ -117,8 +122,14 @@ class Client:
             async with asyncio.timeout(seconds):
                 link = await self._connected()
         except TimeoutError:
-            raise CallTimeout(f"no connection to {self._where} in {seconds:g} s") from None
+            raise self._too_late(seconds, connected=False) from None
         link.send(self._request(name, body, seconds, None, None, 0, PacketType.ONE_WAY))
+
+    def _too_late(self, seconds: float, *, connected: bool) -> CallTimeout:
+        if connected:
+            return CallTimeout(f"no answer from {self._where} in {seconds:g} s")
+        why = f": {self._last_failure}" if self._last_failure else ""
+        return CallTimeout(f"no connection to {self._where} in {seconds:g} s{why}")
 
     def _results(self, function: Function, response: Response) -> tuple[Any, ...]:
         form = FORMS[self.version]
@@ -146,8 +157,7 @@ class Client:
                 link.send(request)
                 return await answer
         except TimeoutError:
-            doing = "no answer from" if link else "no connection to"
-            raise CallTimeout(f"{doing} {self._where} in {seconds:g} s") from None
+            raise self._too_late(seconds, connected=link is not None) from None
         finally:
             if link:
                 link.forget(request.iRequestId)
@@ -187,11 +197,14 @@ class Client:
                     loop = asyncio.get_running_loop()
                     _, link = await loop.create_connection(lambda: _Link(self), self.host, self.port)
                 except OSError as error:
-                    log.debug("no connection to %s: %s", self._where, error)
+                    self._last_failure = _reason(error)
+                    if not pause:
+                        raise NotConnected(f"no connection to {self._where}: {self._last_failure}") from None
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, self.settings.longest_retry)
                 else:
                     self._link = link
+                    self._last_failure = ""
             return self._link
 
     def opened(self, link: _Link) -> None:
@@ -207,6 +220,13 @@ class Client:
     @property
     def _where(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words; asyncio puts the address into its text, which we name anyhow."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 class _Link(asyncio.Protocol):

@@ -24,6 +24,9 @@ from tars_protocol.settings import setting
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 1024
+"""Connections that wait to be let in."""
+
 _SWEEP_SECONDS = 1.0
 """How often deadlines are looked at. They are good to a second, and no connection needs a timer of its own."""
 
@@ -46,8 +49,8 @@ class ServerLimits:
         minimum=1,
     )
     max_connections: int = setting(
-        20_000,
-        "Connections open at once on a port; one more is closed at once. Each takes a file descriptor and about 3 kB.",
+        10_000,
+        "Connections open at once on a port; one more is closed at once. Each takes a file descriptor.",
         minimum=1,
     )
     frame_timeout: float = setting(
@@ -72,6 +75,13 @@ class ServerLimits:
     max_unsent_bytes: int = setting(
         1 << 18,
         "Answers waiting to be sent on one connection before no more questions are taken from it.",
+        unit="bytes",
+        minimum=1,
+    )
+    max_buffered_bytes: int = setting(
+        64 << 20,
+        "Incomplete frames, and questions and answers that wait for peers to read, of all connections of a port "
+        "together; over it the connections that hold the most are cut. An honest client's frame is complete at once.",
         unit="bytes",
         minimum=1,
     )
@@ -108,6 +118,8 @@ class Server:
         self._sweeper: asyncio.Task[None] | None = None
         self.port = 0
         """The port listened on, once bound."""
+        self._partial = 0
+        """Bytes of incomplete frames on all connections."""
 
     @property
     def open_connections(self) -> int:
@@ -119,19 +131,23 @@ class Server:
         self._sockets = bind(host, port)
         self.port = self._sockets[0].getsockname()[1]
 
+    def unbind(self) -> None:
+        """Give the address back, where the server is not to be started after all."""
+        for bound in self._sockets:
+            bound.close()
+
     async def start(self) -> None:
         """Let callers in."""
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
-            self._servers.append(await loop.create_server(lambda: _Peer(self), sock=bound, backlog=1024))
+            self._servers.append(await loop.create_server(lambda: _Peer(self), sock=bound, backlog=_BACKLOG))
         self._sweeper = loop.create_task(self._sweep(), name=f"{self.name} deadlines")
 
     async def stop(self, grace: float = 1.0) -> None:
         """Stop listening, then close every connection once what was answered is sent, at most ``grace`` seconds."""
         for server in self._servers:
             server.close()
-        for bound in self._sockets:
-            bound.close()
+        self.unbind()
         if self._sweeper:
             self._sweeper.cancel()
         for peer in list(self._peers):
@@ -148,10 +164,30 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            for peer in list(self._peers):
-                peer.check_deadlines(_SWEEP_SECONDS)
+            self.check_peers(_SWEEP_SECONDS)
+
+    def check_peers(self, passed: float) -> None:
+        """Cut what is too slow, or holds too much; ``passed`` seconds have gone by since the last look."""
+        for peer in list(self._peers):
+            peer.check_deadlines(passed)
+        self._cut_largest()
+
+    def _cut_largest(self) -> None:
+        sizes = {peer: size for peer in self._peers if (size := peer.buffered)}
+        total = sum(sizes.values())
+        for peer, size in sorted(sizes.items(), key=lambda item: item[1], reverse=True):
+            if total <= self.limits.max_buffered_bytes:
+                return
+            total -= size
+            peer.cut("buffers_full")
 
     # What peers call:
+
+    def partial_changed(self, by: int) -> None:
+        """There are so many bytes more of incomplete frames than before."""
+        self._partial += by
+        if by > 0 and self._partial > self.limits.max_buffered_bytes:
+            self._cut_largest()
 
     def opened(self, peer: _Peer) -> bool:
         """A connection came in; False where there is no place for it."""
@@ -172,7 +208,20 @@ class Server:
 class _Peer(asyncio.Protocol):
     """One connection's socket."""
 
-    __slots__ = ("_blocked", "_completed", "_idle", "_server", "_stalled", "_tasks", "connection", "transport")
+    __slots__ = (
+        "_blocked",
+        "_completed",
+        "_ending",
+        "_idle",
+        "_partial",
+        "_server",
+        "_stalled",
+        "_tasks",
+        "_unread",
+        "_unsent",
+        "connection",
+        "transport",
+    )
 
     connection: Connection
     transport: asyncio.Transport
@@ -186,6 +235,13 @@ class _Peer(asyncio.Protocol):
         self._completed = 0
         self._blocked: float | None = None
         """Seconds since the peer stopped reading; None while it reads."""
+        self._unsent = 0
+        self._unread = 0.0
+        """Seconds in which ``_unsent`` bytes did not become fewer."""
+        self._ending: float | None = None
+        """Seconds since the connection was closed from here, while answers are still to be sent; None before."""
+        self._partial = 0
+        """Bytes of an incomplete frame, as told to the server."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -223,7 +279,7 @@ class _Peer(asyncio.Protocol):
                 out = connection.receive(data)
             except Exception:
                 log.exception("%s: closing %s after a bug", self._server.name, connection.caller)
-                self._cut("bug")
+                self.cut("bug")
                 return
             if out:
                 self.transport.write(out)
@@ -232,6 +288,10 @@ class _Peer(asyncio.Protocol):
             if connection.error is not None:
                 self._end(connection.error)
                 return
+            waiting = connection.waiting
+            if waiting != self._partial:
+                change, self._partial = waiting - self._partial, waiting
+                self._server.partial_changed(change)
             if not connection.held or self._blocked is not None or self.transport.is_closing():
                 return
             data = b""
@@ -239,7 +299,7 @@ class _Peer(asyncio.Protocol):
     def _end(self, error: FrameError) -> None:
         log.warning("%s: closing %s: %s", self._server.name, self.connection.caller, error, extra=_once_a_peer(self))
         self._server.stats.refused[error.reason] += 1
-        self.transport.close()
+        self.close()
 
     def _start_pending(self) -> None:
         loop = asyncio.get_running_loop()
@@ -270,15 +330,30 @@ class _Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for task in self._tasks:
             task.cancel()
+        self._server.partial_changed(-self._partial)
+        self._partial = 0
         self._server.closed(self)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are held for this peer: of an incomplete frame, and of what waits until it reads."""
+        unsent = self.transport.get_write_buffer_size()
+        return self._partial + unsent + (self.connection.held_bytes if unsent else 0)
 
     def check_deadlines(self, passed: float) -> None:
         """Cut the connection where a deadline has passed; ``passed`` seconds have gone by since the last look."""
         limits = self._server.limits
+        unsent = self.transport.get_write_buffer_size()
+        self._unread = self._unread + passed if unsent and unsent >= self._unsent else 0.0
+        self._unsent = unsent
         if self._blocked is not None:
             self._blocked += passed
-            if self._blocked > limits.write_timeout:
-                self._cut("write_timeout")
+        if self._ending is not None:
+            self._ending += passed
+        if max(self._unread, self._blocked or 0.0, self._ending or 0.0) > limits.write_timeout:
+            self.cut("write_timeout")
+            return
+        if self._blocked is not None:
             return
         self._idle += passed
         completed = self.connection.completed
@@ -287,19 +362,21 @@ class _Peer(asyncio.Protocol):
         else:
             self._stalled, self._completed = 0.0, completed
         if self._stalled > limits.frame_timeout:
-            self._cut("frame_timeout")
+            self.cut("frame_timeout")
         elif self._idle > limits.idle_timeout:
-            self._cut("idle_timeout")
+            self.cut("idle_timeout")
 
     def close(self) -> None:
         """Close once everything is sent."""
+        self._ending = 0.0
         self.transport.close()
 
     def abort(self) -> None:
         """Close at once."""
         self.transport.abort()
 
-    def _cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """Close at once, and count why."""
         self._server.stats.refused[reason] += 1
         log.info("%s: cut %s: %s", self._server.name, self.connection.caller, reason, extra=_once_a_peer(self))
         self.transport.abort()
@@ -366,6 +443,8 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...], *
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         made.setblocking(False)
         made.bind(address)
+        # Only this tells whether another program listens there: with SO_REUSEADDR both may bind.
+        made.listen(_BACKLOG)
     except OSError:
         made.close()
         raise

@@ -412,3 +412,9 @@ def test_the_page_in_the_docs_is_made_from_the_code() -> None:
     """`make docs` writes it."""
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == config.reference_page(), "run `make docs`"
+
+
+def test_a_variable_that_is_there_but_empty_sets_nothing() -> None:
+    """Which is what templates make of a value that is not given."""
+    empty = {item.variable: "" for item in config.settings()}
+    assert load({}, empty, None) == Config()

@@ -336,3 +336,9 @@ def test_text_without_bytes_is_not_written() -> None:
 def test_a_bool_is_written_as_the_wire_takes_it() -> None:
     assert (encode(bool, True), encode(bool, 2), encode(bool, 0)) == (b'{"v":true}', b'{"v":true}', b'{"v":false}')
     assert encode(Int32, True) == b'{"v":1}'
+
+
+def test_a_number_of_thousands_of_digits_is_not_read() -> None:
+    """Each would take long, and no type holds it."""
+    with pytest.raises(DecodeError, match="a number of 1001 digits"):
+        json_body.decode((), b'{"x": ' + b"9" * 1001 + b"}", 20_000)

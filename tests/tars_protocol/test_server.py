@@ -88,8 +88,7 @@ class Served:
 
     def pass_time(self, seconds: float) -> None:
         """Look at the deadlines as if this time had gone by since the last look."""
-        for peer in list(self.server._peers):
-            peer.check_deadlines(seconds)
+        self.server.check_peers(seconds)
 
 
 @contextlib.asynccontextmanager
@@ -402,13 +401,24 @@ async def test_a_port_can_be_had_again_at_once() -> None:
 
 
 @on_every_loop
-async def test_nobody_is_let_in_before_the_start_and_a_server_that_never_starts_can_be_stopped() -> None:
+async def test_callers_wait_until_the_start_and_a_server_that_never_starts_can_be_stopped() -> None:
     server = Server("test", Kinds().connect)
     server.bind("127.0.0.1", 0)
-    with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", server.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    assert server.stats.accepted == 0
+    writer.transport.abort()
     await server.stop()
     await server.stop()
+
+
+@on_every_loop
+async def test_a_port_that_another_server_has_bound_but_not_started_is_taken() -> None:
+    """SO_REUSEADDR lets both bind: only listening tells."""
+    first, second = Server("first", Kinds().connect), Server("second", Kinds().connect)
+    first.bind("127.0.0.1", 0)
+    with pytest.raises(ListenError, match="in use"):
+        second.bind("127.0.0.1", first.port)
+    await first.stop()
 
 
 # -- what is not taken ---------------------------------------------------------------------------------------------
@@ -674,6 +684,84 @@ async def test_a_peer_that_does_not_read_holds_up_nobody_else(blocked: Any) -> N
         async with connected(served) as other:
             other.send(request("add", 1, 2))
             assert await other.frame() == BIG
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until this holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nothing tells of a buffer that fills
+            await asyncio.sleep(0)
+
+
+@on_every_loop
+async def test_a_peer_that_leaves_few_answers_unread_is_cut_too() -> None:
+    """Below the limit from which it is not read any more."""
+    huge = reply(1, 0, bytes(30_000_000)).frame(7)
+    limits: dict[str, Any] = {"max_unsent_bytes": 1 << 30, "max_buffered_bytes": 1 << 30, "write_timeout": 30}
+    async with serving(lambda data, key, caller: huge, **limits) as served, connected(served) as peer:
+        peer.pause()
+        peer.send(request("add", 1, 2))
+        await until(lambda: unsent(served) > 0)
+        served.pass_time(30)
+        assert served.refused == {}
+        served.pass_time(1)
+        assert served.refused == {"write_timeout": 1}
+        peer.resume()
+        await peer.rest()
+
+
+@on_every_loop
+async def test_a_connection_that_was_ended_does_not_wait_for_ever_to_be_read() -> None:
+    """A peer that reads a little now and then must not keep it."""
+    huge = reply(1, 0, bytes(30_000_000)).frame(7)
+    limits: dict[str, Any] = {"max_unsent_bytes": 1 << 30, "max_buffered_bytes": 1 << 30, "write_timeout": 30}
+    async with serving(lambda data, key, caller: huge, **limits) as served, connected(served) as peer:
+        peer.pause()
+        peer.send(request("add", 1, 2) + b"\x00\x00\x00\x00")
+        await until(lambda: served.refused == {"frame_too_short": 1})
+        (connection,) = served.server._peers
+        for _ in range(30):
+            connection._unsent = 1 << 40  # as if it had been read from since
+            served.pass_time(1)
+        assert served.refused == {"frame_too_short": 1}
+        served.pass_time(1)
+        assert served.refused == {"frame_too_short": 1, "write_timeout": 1}
+        peer.resume()
+        await peer.rest()
+
+
+@on_every_loop
+async def test_incomplete_frames_of_all_connections_together_are_bounded() -> None:
+    """The connection with the most goes; the others, and what they still have to send, stay."""
+    start = (1 << 20).to_bytes(4, "big")
+    async with (
+        serving(max_buffered_bytes=1000) as served,
+        connected(served) as small,
+        connected(served) as large,
+        connected(served) as last,
+    ):
+        call = request("add", 1, 2)
+        small.send(call[:20])
+        large.send(start + bytes(700))
+        await until(lambda: served.server._partial == 20 + 704)
+        last.send(start + bytes(396))
+        assert await large.rest() == b""
+        assert served.refused == {"buffers_full": 1}
+        await until(lambda: served.server._partial == 20 + 400)
+        small.send(call[20:])
+        assert (await small.response()).code == 0
+        await until(lambda: served.server._partial == 400)
+
+
+@on_every_loop
+async def test_unread_answers_of_all_connections_together_are_bounded(blocked: Any) -> None:
+    async with serving(lambda data, key, caller: BIG, max_buffered_bytes=1) as served, connected(served) as peer:
+        unread(peer)
+        await blocked()
+        served.pass_time(0)
+        assert served.refused == {"buffers_full": 1}
+        peer.resume()
+        await peer.rest()
 
 
 # -- the end -------------------------------------------------------------------------------------------------------

@@ -91,8 +91,9 @@ def test_a_quiet_kind_is_never_limited(limit: RateLimit, clock: Clock) -> None:
     assert limit.left_out == 0
 
 
-def test_lines_about_one_peer_are_written_once_an_interval(limit: RateLimit, clock: Clock) -> None:
+def test_lines_about_one_peer_are_written_once_an_interval(clock: Clock) -> None:
     """Each peer of its own, each kind of its own; a noisy one does not hide another."""
+    limit = RateLimit(LogLimits(log_burst=10, log_interval=10), clock)
     for _ in range(3):
         for peer in ("10.0.0.1", "10.0.0.2"):
             limit.filter(record("closing %s", peer, limit_key=peer))
@@ -102,13 +103,26 @@ def test_lines_about_one_peer_are_written_once_an_interval(limit: RateLimit, clo
     clock.now += 10
     after = record("closing %s", "10.0.0.1", limit_key="10.0.0.1")
     assert limit.filter(after)
-    assert after.getMessage() == "closing 10.0.0.1 (and 2 more like it)"
+    assert after.getMessage() == "closing 10.0.0.1 (and 4 more like it)"
+
+
+def test_thousands_of_peers_write_no_more_lines_of_a_kind_than_others(clock: Clock) -> None:
+    """Addresses are free to have, above all those of IPv6."""
+    limit = RateLimit(LogLimits(log_burst=10, log_interval=10), clock)
+    written = [limit.filter(record("closing %s", limit_key=str(number))) for number in range(3_000)]
+    assert sum(written) == 10
 
 
 def test_peers_by_the_million_take_no_more_memory_than_some(limit: RateLimit) -> None:
     for number in range(25_000):
-        assert limit.filter(record("closing %s", limit_key=str(number)))
+        limit.filter(record("closing %s", limit_key=str(number)))
     assert len(limit._kinds) <= 10_000
+
+
+def test_what_asyncio_says_is_of_one_kind(limit: RateLimit) -> None:
+    """Its messages come with their values in them."""
+    written = [limit.filter(record(f"accept failed on fd {n}", name="asyncio")) for n in range(100)]
+    assert sum(written) == sum(limit.filter(record("x")) for _ in range(100))
 
 
 def test_a_message_that_is_no_text_is_limited_like_any_other(limit: RateLimit) -> None:

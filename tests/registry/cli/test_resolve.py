@@ -243,8 +243,8 @@ async def test_a_registry_that_is_not_there_is_an_error(capsys: Capture) -> None
     assert await resolve(port, HELLO, "--timeout", "0.2") == 2
     found = capsys.readouterr()
     assert (
-        found.err
-        == f"tars-registry resolve: 127.0.0.1:{port}: no connection to 127.0.0.1:{port} in 0.2 s (-7, call timeout)\n"
+        found.err == f"tars-registry resolve: 127.0.0.1:{port}: no connection to 127.0.0.1:{port}: Connection refused "
+        "(-8, proxy connect)\n"
     )
 
 

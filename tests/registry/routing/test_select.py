@@ -22,6 +22,7 @@ from registry.routing.select import (
     parse_id,
     select,
 )
+from registry.table import Table
 from tests.support.tables import (
     HELLO,
     LOOKUPS,
@@ -282,3 +283,15 @@ def test_all_six_ways_to_ask_agree(servers: list[Server], up_chain: Object, obje
     found = [ask([*servers, up_chain], object_id, lookup, naming=Naming(mode)) for lookup in LOOKUPS]
     assert all(selection == found[0] for selection in found)
     assert all(endpoint.host for endpoint in (*found[0].active, *found[0].inactive))
+
+
+def test_an_object_that_the_up_chain_lists_without_an_address_gets_none_of_the_default_ones() -> None:
+    up_chain = {"default": (Upstream("up", 1),), "App.Server.Obj": ()}
+    table = Table(synced=True, up_chain=up_chain)
+    assert select(table, Naming(), Question(Lookup.ANY, parse_id("App.Server.Obj"))).active == ()
+    assert len(select(table, Naming(), Question(Lookup.ANY, parse_id("App.Server.Other"))).active) == 1
+
+
+def test_an_id_that_is_longer_than_any_name_can_be_is_none() -> None:
+    assert parse_id(f"{'a' * 990}.b.c") is not None
+    assert parse_id(f"{'a' * 1000}.b.c") is None
