@@ -24,7 +24,8 @@ from registry.servants.registry import registry_servants
 from registry.sources.base import SourceError
 from registry.sources.directory import DirectorySource
 from registry.table import TableStore
-from tars_protocol.aio.server import ListenError, Server, bind
+from tars_protocol.aio.listen import ListenError, bind
+from tars_protocol.aio.server import Server
 from tars_protocol.connection import Caller, Connection, Lookup, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher

@@ -7,7 +7,6 @@ a limit in :class:`ServerLimits`, and everything that is refused is counted by r
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import socket
@@ -17,15 +16,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from jce.wire import DEFAULT_MAX_VALUES
+from tars_protocol.aio.listen import BACKLOG, bind
 from tars_protocol.connection import Caller, Connection
-from tars_protocol.errors import FrameError, TarsError
+from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, MIN_FRAME_BYTES
 from tars_protocol.settings import setting
 
 log = logging.getLogger(__name__)
-
-_BACKLOG = 1024
-"""Connections that wait to be let in."""
 
 _SWEEP_SECONDS = 1.0
 """How often deadlines are looked at. They are good to a second, and no connection needs a timer of its own."""
@@ -95,10 +92,6 @@ class ServerStats:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-class ListenError(TarsError):
-    """An address that can't be listened on; the text says why."""
-
-
 class Server:
     """Listens on one address and drives a :class:`Connection` for each peer.
 
@@ -140,7 +133,7 @@ class Server:
         """Let callers in."""
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
-            self._servers.append(await loop.create_server(lambda: _Peer(self), sock=bound, backlog=_BACKLOG))
+            self._servers.append(await loop.create_server(lambda: _Peer(self), sock=bound, backlog=BACKLOG))
         self._sweeper = loop.create_task(self._sweep(), name=f"{self.name} deadlines")
 
     async def stop(self, grace: float = 1.0) -> None:
@@ -400,52 +393,3 @@ def plain_address(text: str) -> str:
     except ValueError:
         return text
     return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to a host and port; "" is every address, IPv4 and IPv6. Raises ListenError."""
-    sockets: list[socket.socket] = []
-    try:
-        candidates = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:  # the latter for a label that is empty or too long
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ListenError(f"{host!r} is no address of this machine: {why}") from None
-    # IPv4 first: where any port will do, it chooses, and IPv6 takes the same.
-    candidates.sort(key=lambda info: info[0] != socket.AF_INET)
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in dict.fromkeys(candidates):
-        if sockets and not host and port == 0:
-            address = (address[0], sockets[0].getsockname()[1], *address[2:])
-        try:
-            sockets.append(_bound(family, kind, protocol, address, v6only=not host))
-        except OSError as error:
-            failure = error
-            if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT):
-                continue  # A machine without IPv6, or without IPv4.
-            break
-        if host:
-            break  # A name may have several addresses; the first that works is what was asked for.
-    if not sockets or (failure and failure.errno == errno.EADDRINUSE):
-        for opened in sockets:
-            opened.close()
-        shown = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
-        if failure and failure.errno == errno.EADDRINUSE:
-            raise ListenError(f"{shown} is in use by another program")
-        raise ListenError(f"can't listen on {shown}: {failure.strerror if failure else 'no address'}")
-    return sockets
-
-
-def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...], *, v6only: bool) -> socket.socket:
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
-        made.setblocking(False)
-        made.bind(address)
-        # Only this tells whether another program listens there: with SO_REUSEADDR both may bind.
-        made.listen(_BACKLOG)
-    except OSError:
-        made.close()
-        raise
-    return made

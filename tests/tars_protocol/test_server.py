@@ -16,8 +16,10 @@ from typing import Any, Final, cast
 
 import pytest
 
+from tars_protocol.aio import listen as listen_module
 from tars_protocol.aio import server as server_module
-from tars_protocol.aio.server import ListenError, Server, ServerLimits, bind, plain_address
+from tars_protocol.aio.listen import ListenError, bind
+from tars_protocol.aio.server import Server, ServerLimits, plain_address
 from tars_protocol.connection import Caller, Connection
 from tars_protocol.frames import frame
 from tars_protocol.packets import Response, decode_response, reply
@@ -360,14 +362,14 @@ def test_an_address_that_is_not_ours_is_told(host: str, text: str) -> None:
 
 
 def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = server_module._bound
+    real = listen_module._bound
 
     def bound(family: int, *args: Any, **kwargs: Any) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, *args, **kwargs)
 
-    monkeypatch.setattr(server_module, "_bound", bound)
+    monkeypatch.setattr(listen_module, "_bound", bound)
     sockets = bind("", 0)
     try:
         assert [opened.family for opened in sockets] == [socket.AF_INET]

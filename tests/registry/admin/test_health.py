@@ -16,7 +16,7 @@ from registry.admin.view import Cache, Requests, View
 from registry.app import App
 from registry.config import ListenAddress
 from registry.table import TableStore
-from tars_protocol.aio.server import bind
+from tars_protocol.aio.listen import bind
 from tests.support import manifests
 from tests.support.in_process import admin_ports, loopback, running
 
