@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from time import perf_counter
 from typing import Final, Generic, NoReturn, TypeVar
 
@@ -29,6 +29,7 @@ from registry.kube.objects import (
     INITIAL_EVENTS_END,
     Decoded,
     Key,
+    Meta,
     Status,
     Store,
     Undecodable,
@@ -50,10 +51,19 @@ _NO_STREAMING: Final = frozenset((400, 422))
 """What a server without streaming lists says when it is asked for one."""
 
 _SHORT_WATCH: Final = 1.0
-"""Seconds: a watch that ends sooner, without a line, is a failure. Else one would be opened after the other."""
+"""Seconds: a watch that ends sooner, with nothing new, is a failure. Else one would be opened after the other."""
 
 _RETURNING: Final = 10.0
 """Seconds after the API server was last out of reach in which what it refuses is put down to its starting."""
+
+_RETURNING_PAUSE: Final = 1.0
+"""Longest pause in that time."""
+
+_EXPIRED_AGAIN: Final = 10.0
+"""Seconds: a version that expires so soon after another did is not made good by one more list."""
+
+_ONE_INCIDENT: Final = 120.0
+"""Seconds: old lists further apart, by more than pauses and time-outs explain, have nothing to do with each other."""
 
 
 class Failure(Exception):
@@ -84,13 +94,16 @@ class Reflector(Generic[T]):
         store: Store[T],
         settings: ReflectorSettings | None = None,
         *,
+        optional: bool = False,
         chance: random.Random | None = None,
     ) -> None:
+        """``optional``: where the resource is not there, or not allowed, the store is told that it is empty."""
         self.status = ReflectorStatus(resource.name)
         self._session = session
         self._resource = resource
         self._store = store
         self._settings = settings = settings or ReflectorSettings()
+        self._optional = optional
         self._chance = chance or random.Random()
         self._clock = asyncio.get_running_loop().time
         self._refusing, self._unreachable = (
@@ -103,12 +116,20 @@ class Reflector(Generic[T]):
         """The newest version that the store was ever brought to."""
         self._listed: dict[Key, T] | None = None
         """What a streaming list has brought so far; None when there is none under way."""
-        self._older_since: float | None = None
+        self._older: tuple[float, float] | None = None
+        """When lists began to be older than what the store holds, and when the last one was."""
         self._last_unreachable: float | None = None
         self._path = 0
         self._streaming = True
         self._credentials_reloaded = False
-        self._expiries = 0
+        self._last_expired: float | None = None
+        self._missing = 0
+        """How many paths in a row the server did not know."""
+
+    def start_over(self) -> None:
+        """List again at the next run: it is not known how far the store was brought when the last one ended."""
+        self._version = ""
+        self._listed = None
 
     async def run(self) -> NoReturn:
         """List and watch until cancelled."""
@@ -131,7 +152,6 @@ class Reflector(Generic[T]):
             await self._watch(self._version)
             return
         self.status.state = State.LISTING
-        self.status.relists += self.status.synced
         if self._streaming:
             await self._watch("")
         else:
@@ -141,11 +161,15 @@ class Reflector(Generic[T]):
     async def _expired(self, expired: _Expired) -> None:
         log.info("%s: %s; listing again", self._resource.name, expired)
         self.status.errors["expired"] += 1
-        self._expiries += 1
+        self.status.state = State.WAITING
         self._version = ""
-        # The first time it costs a list; again and again, without a watch in between, it would be nothing but lists.
-        spread = self._chance.uniform(0, self._settings.list_spread)
-        await asyncio.sleep(spread if self._expiries == 1 else self._refusing.pause())
+        if self._last_expired is not None and self._clock() - self._last_expired < _EXPIRED_AGAIN:
+            self.status.problem = str(expired)
+            pause = self._pause(Failure("expired", str(expired)))
+        else:
+            pause = self._chance.uniform(0, self._settings.list_spread)
+        await asyncio.sleep(pause)
+        self._last_expired = self._clock()
 
     async def _failed(self, failure: Failure) -> None:
         self.status.errors[failure.reason] += 1
@@ -156,19 +180,32 @@ class Reflector(Generic[T]):
             self._credentials_reloaded = True
             await self._session.reload()
             return
-        now = self._clock()
-        if failure.unreachable:
-            self._last_unreachable = now
-        returning = self._last_unreachable is not None and now - self._last_unreachable < _RETURNING
-        backoff = self._unreachable if failure.unreachable or returning else self._refusing
-        pause = failure.retry_after + backoff.pause()
-        if str(failure) != self.status.problem:
+        if failure.reason == "not_found" and self._missing % len(self._resource.paths):
+            # There is another path to try before anything is made of it.
+            return
+        pause = self._pause(failure)
+        if self._optional and not self.status.synced and failure.reason in ("forbidden", "not_found"):
+            log.info("%s: going on without: %s", self._resource.name, failure)
+            self.status.synced = True
+            self._store.replace([])
+        elif str(failure) != self.status.problem:
             log.warning("%s: %s", self._resource.name, failure)
         self.status.problem = str(failure)
         self.status.state = State.WAITING
         await asyncio.sleep(pause)
         if failure.reason == "unauthorized":
             await self._session.reload()
+
+    def _pause(self, failure: Failure) -> float:
+        """Seconds to wait after a failure."""
+        now = self._clock()
+        if failure.unreachable:
+            self._last_unreachable = now
+            return self._unreachable.pause()
+        if self._last_unreachable is not None and now - self._last_unreachable < _RETURNING:
+            # It is starting: what it says of waiting (5 s, while it puts its paths together) is longer than it takes.
+            return max(self._chance.uniform(0, _RETURNING_PAUSE), min(failure.retry_after, _RETURNING_PAUSE))
+        return failure.retry_after + self._refusing.pause()
 
     # -- listing in pages ----------------------------------------------------------------------------------------
 
@@ -200,23 +237,26 @@ class Reflector(Generic[T]):
             raise Failure("bad_answer", "a list without a resource version")
         if _older(version, self._newest):
             now = self._clock()
-            self._older_since = now if self._older_since is None else self._older_since
-            if now - self._older_since < self._settings.old_list_patience:
+            first, last = self._older or (now, now)
+            self._older = (first if now - last < _ONE_INCIDENT else now), now
+            if now - self._older[0] < self._settings.old_list_patience:
                 raise Failure("old_list", f"a list of version {version}, older than {self._newest} which is held")
             log.warning("%s: taking a list of version %s, older than %s", self._resource.name, version, self._newest)
-        self._older_since = None
+        self._older = None
         self._store.replace(list(items.values()))
         self.status.dropped = dropped
+        self.status.relists += self.status.synced
         self._version = self._newest = self.status.version = version
         self.status.synced = True
+        self.status.current = self._clock()
 
     # -- watching ------------------------------------------------------------------------------------------------
 
     async def _watch(self, version: str) -> None:
         """Watch from a version; from none: a streaming list, then the watch that it turns into."""
         settings = self._settings
-        seconds = self._chance.uniform(settings.watch_timeout, 2 * settings.watch_timeout)
-        parameters = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds))}
+        seconds = int(self._chance.uniform(settings.watch_timeout, 2 * settings.watch_timeout))
+        parameters = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         if version:
             parameters["resourceVersion"] = version
             self._listed = None
@@ -224,19 +264,22 @@ class Reflector(Generic[T]):
             parameters |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
             self._listed = {}
             self._list_dropped: dict[Key, str] = {}
-        began, lines = self._clock(), 0
+        began = self._clock()
         turn = _Turn(settings.work_slice)
-        async with self._get(parameters) as response:
+        async with self._get(parameters) as response, aclosing(self._lines(response)) as lines:
             if self._listed is None:
                 self._now_watching()
-            async for line in self._lines(response):
-                lines += 1
+            async for line in lines:
                 self._event(line)
                 await turn.over()
         if self._listed is not None:
             raise Failure("list_cut", "a streaming list that ended before it was whole")
-        if not lines and self._clock() - began < _SHORT_WATCH:
-            raise Failure("short_watch", "a watch that ended at once, without a line")
+        lasted = self._clock() - began
+        if lasted < _SHORT_WATCH and self._version == version:
+            raise Failure("short_watch", "a watch that ended at once, without anything new")
+        if lasted < seconds - _SHORT_WATCH:
+            # The server ended it before its time, and maybe those of many replicas: they do not come back at once.
+            await asyncio.sleep(self._chance.uniform(0, settings.retry_first))
 
     def _event(self, line: bytes) -> None:
         """Put one line of a watch into the store, or into the list that is still growing."""
@@ -248,12 +291,13 @@ class Reflector(Generic[T]):
             case "ADDED" | "MODIFIED" | "DELETED":
                 self._change(event.object, deleted=event.type == "DELETED")
             case "BOOKMARK":
-                meta = decode_metadata(event.object)
+                meta = _bookmarked(event.object)
                 if self._listed is not None:
-                    if (meta.annotations or {}).get(INITIAL_EVENTS_END) == "true":
-                        listed, self._listed = self._listed, None
-                        self._take_list(listed, self._list_dropped, meta.resource_version)
-                        self._now_watching()
+                    if (meta.annotations or {}).get(INITIAL_EVENTS_END) != "true":
+                        raise Failure("list_cut", "a streaming list that the server takes for a watch")
+                    listed, self._listed = self._listed, None
+                    self._take_list(listed, self._list_dropped, meta.resource_version)
+                    self._now_watching()
                     return
                 self._moved_on(meta.resource_version)
             case "ERROR":
@@ -266,6 +310,8 @@ class Reflector(Generic[T]):
     def _change(self, raw: Raw, *, deleted: bool) -> None:
         if self._listed is not None:
             decoded = self._decode(raw, self._list_dropped)
+            if deleted:
+                self._list_dropped.pop(decoded.key, None)
             if deleted or decoded.item is None:
                 self._listed.pop(decoded.key, None)
             else:
@@ -306,7 +352,6 @@ class Reflector(Generic[T]):
     def _now_watching(self) -> None:
         self.status.state = State.WATCHING
         self._credentials_reloaded = False
-        self._expiries = 0
         self._refusing.healthy()
         self._unreachable.healthy()
         if self.status.problem:
@@ -329,6 +374,7 @@ class Reflector(Generic[T]):
                     if response.status != _OK:
                         body = b"".join([chunk async for chunk in response.chunks()])
                         self._refused(decode_status(body), response.status, response.retry_after or 0.0)
+                    self._missing = 0
                 yield response
         except ConnectionError as error:
             raise Failure("connection", str(error), unreachable=True) from None
@@ -349,44 +395,60 @@ class Reflector(Generic[T]):
             raise Failure("forbidden", f"{status.message or 'forbidden'}{_hint('grant it', self._resource.grant)}")
         if code == 404:
             # Another version of the API may be what this server has.
+            self._missing += http == code
             self._path = (self._path + 1) % len(self._resource.paths)
             hint = _hint("install it", self._resource.install)
             raise Failure("not_found", f"the API server has no {self._resource.name} ({detail}){hint}")
         reason = "throttled" if code == 429 else "server" if code >= 500 else "refused"
         raise Failure(reason, f"the API server answered {detail}", retry_after=retry_after)
 
-    async def _chunks(self, response: Response) -> AsyncIterator[bytes]:
+    async def _chunks(self, response: Response) -> AsyncGenerator[bytes, None]:
         """The body as it comes; no byte for too long is a failure."""
         chunks = aiter(response.chunks())
-        while True:
-            settings = self._settings
-            watching = self.status.state is State.WATCHING
-            idle = settings.watch_idle_timeout if watching else settings.list_timeout
-            try:
-                async with asyncio.timeout(idle):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise Failure("idle", f"not a byte for {idle:g} s", unreachable=True) from None
-            except ConnectionError as error:
-                raise Failure("connection", f"the answer broke off: {error}", unreachable=True) from None
-            self.status.last_byte = self._clock()
-            yield chunk
+        try:
+            while True:
+                settings = self._settings
+                watching = self.status.state is State.WATCHING
+                idle = settings.watch_idle_timeout if watching else settings.list_timeout
+                try:
+                    async with asyncio.timeout(idle):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise Failure("idle", f"not a byte for {idle:g} s", unreachable=True) from None
+                except ConnectionError as error:
+                    raise Failure("connection", f"the answer broke off: {error}", unreachable=True) from None
+                self.status.last_byte = self._clock()
+                if self.status.state is State.WATCHING:
+                    self.status.current = self.status.last_byte
+                yield chunk
+        finally:
+            # Left half read, it would be closed by a task of its own, some time later.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
 
-    async def _lines(self, response: Response) -> AsyncIterator[bytes]:
+    async def _lines(self, response: Response) -> AsyncGenerator[bytes, None]:
         """The lines of a watch. What comes after the last line break was cut off, and is no line."""
         pieces: list[bytes] = []
-        async for chunk in self._chunks(response):
-            pieces.append(chunk)
-            if b"\n" in chunk:
-                *lines, rest = b"".join(pieces).split(b"\n")
-                pieces = [rest]
-                for line in lines:
-                    if line.strip():
-                        yield line
+        async with aclosing(self._chunks(response)) as chunks:
+            async for chunk in chunks:
+                pieces.append(chunk)
+                if b"\n" in chunk:
+                    *lines, rest = b"".join(pieces).split(b"\n")
+                    pieces = [rest]
+                    for line in lines:
+                        if line.strip():
+                            yield line
         if any(pieces):
             self.status.errors["truncated"] += 1
+
+
+def _bookmarked(raw: Raw) -> Meta:
+    try:
+        return decode_metadata(raw)
+    except msgspec.MsgspecError as error:
+        raise Failure("bad_line", f"a bookmark without metadata: {error}") from None
 
 
 class _Turn:

@@ -71,6 +71,8 @@ class ReflectorStatus:
     synced: bool = False
     version: str = ""
     last_byte: float | None = None
+    current: float | None = None
+    """When the store was last known to be as the server has it: at a whole list, and at each byte of a watch."""
     relists: int = 0
     reconnects: int = 0
     errors: Counter[str] = field(default_factory=Counter)
