@@ -8,22 +8,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections import Counter
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 from registry import __version__
 from registry.admin.health import AdminServer
 from registry.admin.logs import RateLimit
 from registry.admin.view import Cache, Listener, Requests, View
 from registry.answers import Answers, SelfAddress
-from registry.config import Config, ListenAddress, SourceKind
+from registry.config import Config, ListenAddress, SourceKind, inside_pod
 from registry.model import SourceStatus
 from registry.routing.hosts import Naming
 from registry.servants.query import query_servant
 from registry.servants.registry import registry_servants
 from registry.sources.base import SourceError
 from registry.sources.directory import DirectorySource
-from registry.table import TableStore
+from registry.sources.kubernetes import KubernetesSource, followed
+from registry.sources.snapshot_keeper import SnapshotKeeper
+from registry.sources.supervise import supervise
+from registry.table import DIRECTORY_PARTS, Part, TableStore
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server
 from tars_protocol.connection import Caller, Connection, Lookup, unknown
@@ -33,10 +38,6 @@ from tars_protocol.interfaces import query as query_interface
 
 log = logging.getLogger(__name__)
 
-_FIRST_RESTART: Final = 1.0
-_LONGEST_RESTART: Final = 30.0
-"""Seconds before a source that crashed is started again: the first time, and at most."""
-
 
 class StartError(Exception):
     """Why the service can't start, and what to do about it."""
@@ -45,22 +46,73 @@ class StartError(Exception):
 class Source(Protocol):
     """Something that fills the table for as long as it runs."""
 
-    status: SourceStatus
+    @property
+    def statuses(self) -> list[SourceStatus]:
+        """How each of its parts is."""
 
     async def run(self) -> None:
         """Follow for ever."""
 
 
-class App:
-    """One registry: :meth:`start` it, :meth:`stop` it."""
+async def build(config: Config, log_limit: RateLimit | None = None) -> App:
+    """The service for a configuration. Raises StartError where that can't be served."""
+    if config.service.chosen_source is SourceKind.KUBERNETES:
+        return await _from_kubernetes(config, log_limit)
+    if config.service.manifests is None:
+        raise StartError("no directory to read; name one with --manifests DIR")
+    store = TableStore(DIRECTORY_PARTS)
+    source = DirectorySource(config.service.manifests, store, config.directory)
+    try:
+        source.check()
+    except SourceError as error:
+        raise StartError(str(error)) from None
+    return App(config, store, source, DIRECTORY_PARTS, log_limit)
 
-    def __init__(self, config: Config, log_limit: RateLimit | None = None) -> None:
-        """Raises StartError where the configuration can't be served."""
+
+async def _from_kubernetes(config: Config, log_limit: RateLimit | None) -> App:
+    # It takes 40 MiB and 0.4 s, which only this source needs.
+    from registry.kube.client import ClusterConfigError, Credentials, KubeClient
+
+    settings = config.kubernetes
+    in_cluster = inside_pod() and settings.kubeconfig is None
+    client = KubeClient(Credentials(in_cluster, settings.kubeconfig, settings.context or None))
+    try:
+        await client.start()
+    except ClusterConfigError as error:
+        raise StartError(f"{error}; name another with --kubeconfig and --context, or use --source directory") from None
+    names = [name.strip() for name in settings.namespace.split(",") if name.strip()] or [client.namespace]
+    what = followed(settings.discover, dict.fromkeys(names))
+    store = TableStore(part.part for part in what)
+    source = KubernetesSource(client, store, what, config.reflector)
+    log.info("following %s of %s in %s", settings.discover, client.server, ", ".join(names))
+    try:
+        return App(config, store, source, [part.part for part in what], log_limit, client.close)
+    except StartError:
+        await client.close()
+        raise
+
+
+class App:
+    """One registry: :meth:`start` it, :meth:`stop` it. Made by :func:`build`."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: TableStore,
+        source: Source,
+        parts: Iterable[Part],
+        log_limit: RateLimit | None = None,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """``close`` is called at the end. Raises StartError where an address can't be listened on."""
         service, limits = config.service, config.server
         self._config = config
         self._log_limit = log_limit or RateLimit()
-        self.store = TableStore()
-        self._source = self._make_source()
+        self._close = close
+        self.store = store
+        self._source = source
+        path = config.snapshot.snapshot_path
+        self._snapshot = SnapshotKeeper(store, parts, path, config.snapshot.snapshot_interval) if path else None
         self.query = Server("query", self._connect_query, limits)
         self.registry = Server("registry", self._connect_registry, limits)
         self._admin_sockets: dict[str, list[socket.socket]] = {}
@@ -74,20 +126,24 @@ class App:
         self.synced = asyncio.Event()
         self._stopping = False
         self._crashes = 0
-        self._task: asyncio.Task[None] | None = None
+        self._crashed: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
         self._admin: AdminServer | None = None
 
     async def start(self) -> None:
         """Let callers in, and begin to follow the source."""
         self.store.subscribe(lambda _: self._note_synced())
-        self._task = asyncio.create_task(self._follow(), name="source")
+        if self._snapshot:
+            self._snapshot.restore()
+            self._keep_going("the snapshot", self._snapshot.run)
+        self._keep_going("the source", self._source.run)
         self._admin = AdminServer(self._view())
         for sockets in self._admin_sockets.values():
             await self._admin.start(sockets)
         await self.query.start()
         await self.registry.start()
         service = self._config.service
-        log.info("tars-registry %s, source %s", __version__, self._source.status.name)
+        log.info("tars-registry %s, source %s", __version__, service.chosen_source)
         log.info("queries: %s", ListenAddress(service.query_listen.host, self.query.port))
         log.info("tarsnodes: %s", ListenAddress(service.registry_listen.host, self.registry.port))
         for option, sockets in self._admin_sockets.items():
@@ -99,11 +155,15 @@ class App:
         self._stopping = True
         grace = self._config.service.stop_timeout
         await asyncio.gather(self.query.stop(grace), self.registry.stop(grace))
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._snapshot:
+            await self._snapshot.write()
         if self._admin:
             await self._admin.stop()
+        if self._close:
+            await self._close()
 
     def example_id(self) -> str | None:
         """The id of some object in the table, for those who want to try."""
@@ -146,19 +206,6 @@ class App:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _make_source(self) -> Source:
-        service = self._config.service
-        if service.chosen_source is SourceKind.KUBERNETES:
-            raise StartError("the kubernetes source is not in this release; use --source directory --manifests DIR")
-        if service.manifests is None:
-            raise StartError("no directory to read; name one with --manifests DIR")
-        source = DirectorySource(service.manifests, self.store, self._config.directory)
-        try:
-            source.check()
-        except SourceError as error:
-            raise StartError(str(error)) from None
-        return source
-
     def _connect_query(self, caller: Caller) -> Connection:
         return self._connect(caller, self._query, self.answers.lookup, self.answers.scope(caller))
 
@@ -176,25 +223,24 @@ class App:
             max_unsent_bytes=limits.max_unsent_bytes,
         )
 
-    async def _follow(self) -> None:
-        """Run the source; after a crash, which is a bug, again a little later."""
-        pause = _FIRST_RESTART
-        while True:
-            try:
-                await self._source.run()
-                raise RuntimeError("the source ended")
-            except Exception:
-                self._crashes += 1
-                self._source.status.state = "crashed"
-                self._source.status.count("crash")
-                log.exception("the %s source crashed; it starts again in %g s", self._source.status.name, pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_RESTART)
+    def _keep_going(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part that should never end; where it does, that is told and it is started again."""
+
+        def crashed(reason: str) -> None:
+            self._crashes += 1
+            self._crashed[name] = reason
+
+        def started() -> None:
+            self._crashed.pop(name, None)
+
+        going = supervise(name, run, crashed, started)
+        self._tasks.append(asyncio.create_task(going, name=name))
 
     def _note_synced(self) -> None:
         if self.store.table.synced and not self.synced.is_set():
-            size = self.store.size()
-            log.info("synchronised: %d servers, %d of %d pods active", size.servers, size.active_pods, size.pods)
+            if not self.store.waiting_for:  # else it was restored, which was logged
+                size = self.store.size()
+                log.info("synchronised: %d servers, %d of %d pods active", size.servers, size.active_pods, size.pods)
             self.synced.set()
 
     # -- what operators see --------------------------------------------------------------------------------------
@@ -202,13 +248,25 @@ class App:
     def not_ready(self) -> list[str]:
         """Why the service is not ready; empty when it is."""
         reasons = ["stopping"] if self._stopping else []
-        status = self._source.status
+        statuses = self._source.statuses
         if not self.store.table.synced:
-            waiting = ", ".join(sorted(self.store.waiting_for))
-            reasons.append(f"source {status.name}: not synchronised yet; waiting for {waiting}")
-        if status.state == "crashed":
-            reasons.append(f"source {status.name}: crashed; it is started again, and the log has the trace")
+            reasons.append(f"not synchronised yet: waiting for {', '.join(self.store.waiting_for)}")
+            reasons += [f"{problem}" for status in statuses for problem in status.problems if not status.synced]
+        reasons += [f"{name} crashed ({reason}); it is started again" for name, reason in self._crashed.items()]
+        reasons += [f"{status.name} crashed; it is started again" for status in statuses if status.state == "crashed"]
+        longest = self._config.kubernetes.stale_after
+        if longest and self.staleness() > longest:
+            reasons.append(f"the table was last known to be current {self.staleness():.0f} s ago (stale_after)")
         return reasons
+
+    def staleness(self) -> float:
+        """Seconds since all of the table was last known to be current; endless where it never was."""
+        now = time.monotonic()
+        ages = [_age(status, now) for status in self._source.statuses]
+        if None in ages:
+            written = self._snapshot.written if self._snapshot and self.store.table.synced else None
+            return max(0.0, time.time() - written) if written is not None else float("inf")
+        return max((age for age in ages if age is not None), default=0.0)
 
     def _view(self) -> View:
         return View(
@@ -216,7 +274,7 @@ class App:
             event_loop=type(asyncio.get_running_loop()).__module__.split(".")[0],
             table=lambda: self.store.table,
             table_size=self.store.size,
-            sources=lambda: [self._source.status],
+            sources=lambda: self._source.statuses,
             requests=self._requests,
             cache=self._cache,
             listeners=lambda: [
@@ -224,6 +282,8 @@ class App:
                 for server in (self.query, self.registry)
             ],
             not_ready=self.not_ready,
+            staleness=self.staleness,
+            snapshot=lambda: (self._snapshot.written, self._snapshot.errors) if self._snapshot else None,
             log_lines_left_out=lambda: self._log_limit.left_out,
         )
 
@@ -250,6 +310,11 @@ class App:
             entries=self.answers.entries,
             bytes=self.answers.kept_bytes,
         )
+
+
+def _age(status: SourceStatus, now: float) -> float | None:
+    """Seconds since a part was last known to be current; None where it never was."""
+    return None if status.last_success is None else max(0.0, now - status.last_success)
 
 
 def _result(code: int) -> str:

@@ -21,8 +21,11 @@ import yaml
 
 from registry.admin.logs import LogLimits
 from registry.answers import CacheLimits
+from registry.kube.settings import ReflectorSettings
 from registry.routing.hosts import EndpointHost
+from registry.snapshot import SnapshotSettings
 from registry.sources.directory import DirectorySettings
+from registry.sources.kubernetes import KubernetesSettings
 from tars_protocol.aio.server import ServerLimits
 from tars_protocol.settings import setting
 
@@ -161,6 +164,9 @@ class Config:
     server: ServerLimits = dataclasses.field(default_factory=ServerLimits)
     cache: CacheLimits = dataclasses.field(default_factory=CacheLimits)
     directory: DirectorySettings = dataclasses.field(default_factory=DirectorySettings)
+    kubernetes: KubernetesSettings = dataclasses.field(default_factory=KubernetesSettings)
+    reflector: ReflectorSettings = dataclasses.field(default_factory=ReflectorSettings)
+    snapshot: SnapshotSettings = dataclasses.field(default_factory=SnapshotSettings)
     log: LogLimits = dataclasses.field(default_factory=LogLimits)
 
 
@@ -169,6 +175,9 @@ TITLES: Final = {
     "server": "Connections",
     "cache": "Kept answers",
     "directory": "Directory source",
+    "kubernetes": "Kubernetes source",
+    "reflector": "List and watch",
+    "snapshot": "Snapshot file",
     "log": "Log",
 }
 """Heading of each part, in order."""
@@ -212,8 +221,9 @@ class Setting:
         """What stands for the value in a help text."""
         if issubclass(self.kind, StrEnum):
             return "|".join(self.kind)
-        shown = {ListenAddress: "HOST:PORT", Path: "DIR", int: "N", float: "N", str: "TEXT"}
-        return shown[self.kind]
+        if self.kind is Path:
+            return "DIR" if self.name == "manifests" else "FILE"
+        return {ListenAddress: "HOST:PORT", int: "N", float: "N", str: "TEXT"}[self.kind]
 
     @property
     def shown_default(self) -> str:

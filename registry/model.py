@@ -19,13 +19,22 @@ class Kind(StrEnum):
     """The resources that are followed, by their Kubernetes kind."""
 
     SERVER = "TEndpoint"
+    POD = "Pod"
     TEMPLATE = "TTemplate"
     FRAMEWORK = "TFrameworkConfig"
 
 
+CUSTOM_RESOURCES: Final = (Kind.SERVER, Kind.TEMPLATE, Kind.FRAMEWORK)
+"""The kinds of TARS on Kubernetes; Pods are everybody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServantSpec:
-    """A servant of a server. ``timeout`` in ms; ``connections`` and ``capacity`` are the adapter's limits."""
+    """A servant of a server. ``timeout`` in ms; ``connections`` and ``capacity`` are the adapter's limits.
+
+    With ``any_case`` the name is in lower case and stands for every spelling of it: that of a container port, which
+    can't have capitals.
+    """
 
     name: str
     port: int
@@ -35,6 +44,11 @@ class ServantSpec:
     threads: int = 3
     connections: int = 10_000
     capacity: int = 10_000
+    any_case: bool = False
+
+    def is_called(self, name: str) -> bool:
+        """True where a caller's servant is this one."""
+        return self.name == (name.lower() if self.any_case else name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +81,11 @@ _ORDINAL: Final = re.compile(r"(.*)-([0-9]{1,18})", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server: what a TEndpoint says. ``app`` and ``server`` may be empty; then the object's name stands for them.
+    """A server, or the part of one that one object tells: a TEndpoint all its pods, a labelled Pod itself.
 
-    ``host_ports`` maps the name of a servant to its port on the node. ``pods`` are in :attr:`Pod.order`.
+    ``app`` and ``server`` may be empty; then the object's name stands for them. ``host_ports`` maps the name of a
+    servant to its port on the node. ``pods`` are in :attr:`Pod.order`. ``subdomain`` is the headless Service that gives
+    a labelled Pod its name, if one does.
     """
 
     namespace: str
@@ -83,11 +99,14 @@ class Server:
     servants: tuple[ServantSpec, ...] = ()
     host_ports: Mapping[str, int] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
+    kind: Kind = Kind.SERVER
+    """The resource it comes from: SERVER or POD."""
+    subdomain: str = ""
 
     @property
-    def kind(self) -> Kind:
-        """The resource it comes from."""
-        return Kind.SERVER
+    def service(self) -> str:
+        """The headless Service under which its pods have names; empty where there is none."""
+        return self.name if self.kind is Kind.SERVER else self.subdomain
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +168,12 @@ class Problem:
 
 @dataclass(slots=True)
 class SourceStatus:
-    """How a source is: shown by health and metrics.
+    """How a source, or the part of it that follows one resource, is: shown by health and metrics.
 
-    ``synced`` once everything was handed over; ``state`` one word; ``last_change`` and ``last_success`` in seconds of
-    :func:`time.monotonic`, None before the first; ``problems`` that stand now; ``errors`` in all, by reason.
+    ``synced`` once everything was handed over; ``state`` one word; ``last_change``, ``last_success`` (when it was last
+    known to be current) and ``last_byte`` in seconds of :func:`time.monotonic`, None before the first; ``problems``
+    that stand now; ``errors`` in all, by reason. ``version`` is the resource version, ``relists`` and ``reconnects``
+    how often it had to be listed and watched again.
     """
 
     name: str
@@ -160,6 +181,10 @@ class SourceStatus:
     synced: bool = False
     last_success: float | None = None
     last_change: float | None = None
+    last_byte: float | None = None
+    version: str = ""
+    relists: int = 0
+    reconnects: int = 0
     problems: tuple[Problem, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from registry.model import Framework, Kind, Object, ObjectKey, Server, Template, Upstream
+from registry.model import CUSTOM_RESOURCES, Framework, Kind, Object, ObjectKey, Server, Template, Upstream
 
 ServerKey = tuple[str, str]
 """A server, however its name is spelt: app and server in lower case; ("", object name) for an object without them."""
@@ -44,9 +44,15 @@ class Table:
     up_chain: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
 
     def find(self, app: str, server: str) -> tuple[Server, ...]:
-        """The objects of a server, by its names in any case; empty where it is unknown."""
+        """The objects of a server, by its names in any case; empty where it is unknown.
+
+        A TEndpoint stands above labelled Pods also where it is found by its own name.
+        """
         by_name, by_object = keys_for(app, server)
-        return self.servers.get(by_name) or self.servers.get(by_object) or ()
+        named, nameless = self.servers.get(by_name, ()), self.servers.get(by_object, ())
+        if nameless and all(item.kind is Kind.POD for item in named):
+            return nameless
+        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +75,25 @@ class TableSize:
 
 Listener = Callable[[Change], None]
 
-ALL_KINDS: Final = frozenset(Kind)
+Part = tuple[Kind, str]
+"""What is handed over as a whole: a kind, of one namespace ("" for all of them together)."""
+
+DIRECTORY_PARTS: Final[frozenset[Part]] = frozenset((kind, "") for kind in CUSTOM_RESOURCES)
+"""What a source hands over that has all of it at hand."""
 
 
 class TableStore:
     """Keeps the current snapshot, ``table``; the sink of every source (see :class:`registry.sources.base.Sink`).
 
-    ``awaited`` are the kinds that must be handed over before the table counts as synchronised.
+    ``awaited`` are the parts that must be handed over before the table counts as synchronised.
     """
 
-    def __init__(self, awaited: Iterable[Kind] = ALL_KINDS) -> None:
+    def __init__(self, awaited: Iterable[Part] = DIRECTORY_PARTS) -> None:
         self.table = Table()
         self._awaited = set(awaited)
         self._objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
+        self._groups: dict[ServerKey, dict[tuple[Kind, ObjectKey], Server]] = {}
+        """All objects of a server, those included that another one stands above."""
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> None:
@@ -89,9 +101,9 @@ class TableStore:
         self._listeners.append(listener)
 
     @property
-    def waiting_for(self) -> frozenset[Kind]:
-        """The kinds that were not handed over yet."""
-        return frozenset(self._awaited)
+    def waiting_for(self) -> list[str]:
+        """The parts that were not handed over yet, in words."""
+        return sorted(f"{kind} in {namespace}" if namespace else str(kind) for kind, namespace in self._awaited)
 
     def size(self) -> TableSize:
         """Count what is there: takes time in proportion, so for scrapes only."""
@@ -99,13 +111,24 @@ class TableStore:
         pods = [pod for server in servers for pod in server.pods]
         return TableSize(len(servers), len(pods), sum(pod.active for pod in pods), len(self.table.templates))
 
+    def objects(self) -> dict[Kind, list[Object]]:
+        """Everything that was handed over, by kind."""
+        return {kind: list(items.values()) for kind, items in self._objects.items()}
+
+    def restore(self, objects: Mapping[Kind, Iterable[Object]]) -> None:
+        """A table of earlier on: answers are given from it, until the sources replace it part by part."""
+        for kind, items in objects.items():
+            self.replace(kind, items)
+        if not self.table.synced:
+            self._publish(replace(self.table, synced=True), Change(everything=True))
+
     # The sink:
 
-    def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
-        """All objects of a kind, as a whole: what is not among them is gone."""
+    def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
+        """All objects of a kind (in a namespace, if one is named), as a whole: what is not among them is gone."""
         new = {(item.namespace, item.name): item for item in objects}
-        old = self._objects[kind]
-        self._apply(kind, {key: new.get(key) for key in old.keys() | new.keys()})
+        gone = [key for key in self._objects[kind] if key not in new and (not namespace or key[0] == namespace)]
+        self._apply(kind, {**dict.fromkeys(gone), **new})
 
     def upsert(self, item: Object) -> None:
         """An object that is new or changed."""
@@ -115,11 +138,11 @@ class TableStore:
         """An object that is gone."""
         self._apply(kind, {key: None})
 
-    def synced(self, kind: Kind) -> None:
-        """Everything of a kind was handed over."""
-        if kind in self._awaited:
-            self._awaited.remove(kind)
-            if not self._awaited:
+    def synced(self, kind: Kind, namespace: str = "") -> None:
+        """Everything of a kind (in a namespace) was handed over."""
+        if (kind, namespace) in self._awaited:
+            self._awaited.remove((kind, namespace))
+            if not self._awaited and not self.table.synced:
                 self._publish(replace(self.table, synced=True), Change(everything=True))
 
     def _apply(self, kind: Kind, changes: Mapping[ObjectKey, Object | None]) -> None:
@@ -134,7 +157,7 @@ class TableStore:
                 objects.pop(key, None)
             else:
                 objects[key] = item
-        if kind is Kind.SERVER:
+        if kind in (Kind.SERVER, Kind.POD):
             self._apply_servers(before, real)
         elif kind is Kind.TEMPLATE:
             # Nothing that is answered to a query depends on a template.
@@ -149,22 +172,38 @@ class TableStore:
     def _apply_servers(
         self, before: Mapping[ObjectKey, Object | None], after: Mapping[ObjectKey, Object | None]
     ) -> None:
-        servers = dict(self.table.servers)
         touched: set[ServerKey] = set()
         for objects, present in ((before, False), (after, True)):
-            for item in objects.values():
+            for key, item in objects.items():
                 if isinstance(item, Server):
-                    key = server_key(item)
-                    touched.add(key)
-                    others = tuple(
-                        s for s in servers.get(key, ()) if (s.namespace, s.name) != (item.namespace, item.name)
-                    )
-                    group = (*others, item) if present else others
-                    if group:
-                        servers[key] = tuple(sorted(group, key=lambda s: (s.namespace, s.name)))
+                    name = server_key(item)
+                    touched.add(name)
+                    group = self._groups.setdefault(name, {})
+                    if present:
+                        group[item.kind, key] = item
                     else:
-                        servers.pop(key, None)
-        self._publish(replace(self.table, servers=servers), Change(frozenset(touched)))
+                        group.pop((item.kind, key), None)
+        servers = dict(self.table.servers)
+        changed: set[ServerKey] = set()
+        for name in touched:
+            shown = self._shown(name)
+            if shown != servers.get(name, ()):
+                changed.add(name)
+                if shown:
+                    servers[name] = shown
+                else:
+                    del servers[name]
+        if changed:
+            self._publish(replace(self.table, servers=servers), Change(frozenset(changed)))
+
+    def _shown(self, name: ServerKey) -> tuple[Server, ...]:
+        """The objects of a server that count: where there is a TEndpoint, labelled Pods do not."""
+        group = self._groups[name]
+        if not group:
+            del self._groups[name]
+            return ()
+        best = Kind.SERVER if any(kind is Kind.SERVER for kind, _ in group) else Kind.POD
+        return tuple(group[entry] for entry in sorted(group) if entry[0] is best)
 
     def _publish(self, table: Table, change: Change) -> None:
         self.table = replace(table, version=self.table.version + 1)

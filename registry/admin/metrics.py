@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from registry.admin.view import View
+from registry.model import SourceStatus
 
 _PREFIX = "tars_registry_"
 
@@ -103,24 +104,44 @@ class Metrics(Collector):
 
     def _sources(self) -> Iterable[Metric]:
         now = time.monotonic()
+        statuses = self._view.sources()
         state = GaugeMetricFamily(
             _PREFIX + "source_state", "1 for the state a source is in.", labels=["source", "state"]
         )
-        synced = GaugeMetricFamily(_PREFIX + "source_synchronised", "1 once all was handed over.", labels=["source"])
-        age = GaugeMetricFamily(
-            _PREFIX + "source_age_seconds", "Since the source was last known to be current.", labels=["source"]
-        )
-        problems = GaugeMetricFamily(_PREFIX + "source_problems", "What can't be taken now.", labels=["source"])
-        errors = CounterMetricFamily(_PREFIX + "source_errors", "Errors by reason.", labels=["source", "reason"])
-        for status in self._view.sources():
+        for status in statuses:
             state.add_metric([status.name, status.state], 1)
-            synced.add_metric([status.name], float(status.synced))
-            problems.add_metric([status.name], len(status.problems))
-            if status.last_success is not None:
-                age.add_metric([status.name], max(0.0, now - status.last_success))
+        yield state
+        gauges: dict[str, tuple[str, Callable[[SourceStatus], float | None]]] = {
+            "source_synchronised": ("1 once all was handed over.", lambda s: s.synced),
+            "source_problems": ("What can't be taken now.", lambda s: len(s.problems)),
+            "source_age_seconds": ("Since it was last known to be current.", lambda s: _since(s.last_success, now)),
+            "source_silence_seconds": ("Since the last byte of the API server.", lambda s: _since(s.last_byte, now)),
+            "source_resource_version": (
+                "The last resource version seen.",
+                lambda s: float(s.version) if s.version.isdigit() else None,
+            ),
+        }
+        for name, (documentation, value) in gauges.items():
+            gauge = GaugeMetricFamily(_PREFIX + name, documentation, labels=["source"])
+            for status in statuses:
+                if (found := value(status)) is not None:
+                    gauge.add_metric([status.name], found)
+            yield gauge
+        relists = CounterMetricFamily(_PREFIX + "source_relists", "Lists after the first.", labels=["source"])
+        resumed = CounterMetricFamily(_PREFIX + "source_watches", "Watches opened from a version.", labels=["source"])
+        errors = CounterMetricFamily(_PREFIX + "source_errors", "Errors by reason.", labels=["source", "reason"])
+        for status in statuses:
+            relists.add_metric([status.name], status.relists)
+            resumed.add_metric([status.name], status.reconnects)
             for reason, count in sorted(status.errors.items()):
                 errors.add_metric([status.name, reason], count)
-        yield from (state, synced, age, problems, errors)
+        yield from (relists, resumed, errors)
+        yield _gauge("staleness_seconds", "Since the whole table was last known current.", self._view.staleness())
+        snapshot = self._view.snapshot()
+        if snapshot is not None:
+            written, failures = snapshot
+            yield _gauge("snapshot_timestamp_seconds", "When the snapshot file's table was current.", written or 0.0)
+            yield _counter("snapshot_errors", "Writings of the snapshot file that failed.", failures)
 
     def _listeners(self) -> Iterable[Metric]:
         open_now = GaugeMetricFamily(_PREFIX + "connections", "Connections open now.", labels=["listener"])
@@ -136,6 +157,10 @@ class Metrics(Collector):
             for reason, count in sorted(listener.refused.items()):
                 refused.add_metric([listener.name, reason], count)
         yield from (open_now, accepted, refused)
+
+
+def _since(moment: float | None, now: float) -> float | None:
+    return None if moment is None else max(0.0, now - moment)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

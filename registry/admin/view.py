@@ -55,4 +55,8 @@ class View:
     listeners: Callable[[], list[Listener]]
     not_ready: Callable[[], list[str]]
     """Why the service is not ready, in words; empty when it is."""
+    staleness: Callable[[], float] = field(default=lambda: 0.0)
+    """Seconds since all of the table was last known to be current."""
+    snapshot: Callable[[], tuple[float | None, int] | None] = field(default=lambda: None)
+    """Unix time of the snapshot file (None: no file yet) and failed writings; None where there is to be no file."""
     log_lines_left_out: Callable[[], int] = field(default=lambda: 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 from registry import config
 from registry.admin import logs
-from registry.app import App, StartError
+from registry.app import App, StartError, build
 from registry.cli.errors import CommandError
 from registry.config import Config, EventLoop, ListenAddress, SourceKind
 
@@ -91,7 +91,7 @@ async def _serve(loaded: Config, limit: logs.RateLimit) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        app = App(loaded, limit)
+        app = await build(loaded, limit)
     except StartError as error:
         raise CommandError(str(error)) from None
     _raise_descriptor_limit(2 * loaded.server.max_connections)

@@ -32,12 +32,14 @@ class Naming:
             if _has_name(server, pod):
                 mode = EndpointHost.DNS
             else:
-                mode = EndpointHost.HOST_IP if server.host_ports else EndpointHost.POD_IP
+                # Of a server with host ports, a servant without one is not to be had under the node's address.
+                mode = EndpointHost.HOST_IP if servant.name in server.host_ports else EndpointHost.POD_IP
         match mode:
             case EndpointHost.DNS:
-                return f"{pod.name}.{server.name}", servant.port
+                return f"{pod.name}.{server.service}" if server.service else "", servant.port
             case EndpointHost.DNS_FQDN:
-                return f"{pod.name}.{server.name}.{server.namespace}.svc.{self.cluster_domain}", servant.port
+                suffix = f"{server.namespace}.svc.{self.cluster_domain}"
+                return f"{pod.name}.{server.service}.{suffix}" if server.service else "", servant.port
             case EndpointHost.POD_IP:
                 return pod.pod_ip, servant.port
         return pod.host_ip, server.host_ports.get(servant.name, servant.port)
@@ -46,4 +48,4 @@ class Naming:
 def _has_name(server: Server, pod: Pod) -> bool:
     """True for a pod of a StatefulSet, which alone has a name that resolves; one of a DaemonSet has none."""
     prefix, _, ordinal = pod.name.rpartition("-")
-    return prefix == server.name and ordinal.isascii() and ordinal.isdigit()
+    return prefix == server.service != "" and ordinal.isascii() and ordinal.isdigit()

@@ -117,7 +117,7 @@ def _endpoints(
     """Active and inactive endpoints of a servant, pods in their order: the same set gives the same bytes."""
     found: list[tuple[tuple[str, int, str], bool, Endpoint]] = []
     for server in servers:
-        servant = next((s for s in server.servants if s.name == servant_name), None)
+        servant = next((s for s in server.servants if s.is_called(servant_name)), None)
         if servant is None:
             continue
         for pod in server.pods:

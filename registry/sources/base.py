@@ -13,8 +13,8 @@ __all__ = ["Problem", "Sink", "SourceError", "SourceStatus"]
 class Sink(Protocol):
     """The table as a source sees it. An object equal to the one that is there is no change."""
 
-    def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
-        """All objects of a kind, as a whole: what is not among them is gone."""
+    def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
+        """All objects of a kind (in a namespace, if one is named), as a whole: what is not among them is gone."""
 
     def upsert(self, item: Object) -> None:
         """An object that is new or changed."""
@@ -22,8 +22,8 @@ class Sink(Protocol):
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         """An object that is gone; nothing happens where it was not known."""
 
-    def synced(self, kind: Kind) -> None:
-        """Everything there was of a kind has been handed over: from now on its absence means something."""
+    def synced(self, kind: Kind, namespace: str = "") -> None:
+        """Everything of a kind (in a namespace) was handed over: from now on its absence means something."""
 
 
 class SourceError(Exception):

@@ -16,7 +16,7 @@ from typing import Final
 
 from watchfiles import Change, awatch
 
-from registry.model import Kind, Object, ObjectKey
+from registry.model import CUSTOM_RESOURCES, Kind, Object, ObjectKey
 from registry.sources.base import Problem, Sink, SourceError, SourceStatus
 from registry.sources.files import Directory, differences, identity, look, new_flaws
 from registry.sources.manifests import Reason
@@ -81,6 +81,11 @@ class DirectorySource:
         self._failure: Problem | None = None
         self._blind: Problem | None = None
         self._changed = asyncio.Event()
+
+    @property
+    def statuses(self) -> list[SourceStatus]:
+        """How it is: one part, all of it."""
+        return [self.status]
 
     def check(self) -> None:
         """Raise SourceError where there is no directory that can be read."""
@@ -170,13 +175,13 @@ class DirectorySource:
             pass
 
     def _hand_over_all(self, found: Directory) -> None:
-        for kind in Kind:
+        for kind in CUSTOM_RESOURCES:
             self._sink.replace(kind, found.objects[kind].values())
-        for kind in Kind:
+        for kind in CUSTOM_RESOURCES:
             self._sink.synced(kind)
         self.status.synced = True
         self.status.last_change = time.monotonic()
-        counts = ", ".join(f"{len(found.objects[kind])} {kind}" for kind in Kind)
+        counts = ", ".join(f"{len(found.objects[kind])} {kind}" for kind in CUSTOM_RESOURCES)
         log.info("%s: %s in %d files", self.path, counts, len(found.files))
 
     def _hand_over_changes(self, changes: Differences, found: Directory) -> None:
@@ -232,7 +237,7 @@ Differences = dict[Kind, tuple[list[Object], list[ObjectKey]]]
 def _differences(known: Directory, found: Directory) -> Differences:
     if found.objects is known.objects:
         return {}
-    all_kinds = {kind: differences(known.objects, found.objects, kind) for kind in Kind}
+    all_kinds = {kind: differences(known.objects, found.objects, kind) for kind in CUSTOM_RESOURCES}
     return {kind: (changed, gone) for kind, (changed, gone) in all_kinds.items() if changed or gone}
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from registry.model import Kind, Object, ObjectKey
+from registry.model import CUSTOM_RESOURCES, Kind, Object, ObjectKey
 from registry.sources.base import Problem
 from registry.sources.manifests import BrokenFile, Contents, Entry, Flaw, Reason, parse
 
@@ -179,7 +179,7 @@ class Directory:
     """A directory as a whole: its files, the objects in them, what could not be taken."""
 
     files: Files = field(default_factory=dict)
-    objects: Objects = field(default_factory=lambda: {kind: {} for kind in Kind})
+    objects: Objects = field(default_factory=lambda: {kind: {} for kind in CUSTOM_RESOURCES})
     flaws: tuple[Found, ...] = ()
 
 
@@ -188,7 +188,7 @@ def look(root: Path, known: Directory, max_bytes: int) -> Directory:
     files = scan(root, known.files, max_bytes)
     if files.keys() == known.files.keys() and all(known.files[name].digest == files[name].digest for name in files):
         return dataclasses.replace(known, files=files)
-    objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
+    objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in CUSTOM_RESOURCES}
     flaws: list[Found] = []
     first: dict[tuple[Kind, ObjectKey], tuple[str, Entry]] = {}
     for name, state in files.items():

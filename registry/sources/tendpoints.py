@@ -18,14 +18,14 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
-from registry.model import Framework, Kind, Object, Pod, ServantSpec, Server, Template, Upstream
+from registry.model import CUSTOM_RESOURCES, Framework, Kind, Object, Pod, ServantSpec, Server, Template, Upstream
 
 GROUP: Final = "k8s.tars.io"
 
 API_VERSIONS: Final = tuple(f"{GROUP}/{version}" for version in ("v1beta3", "v1beta2", "v1beta1"))
 """The versions that are understood, the newest first; the fields used here are the same in all of them."""
 
-KINDS: Final[frozenset[str]] = frozenset(Kind)
+KINDS: Final[frozenset[str]] = frozenset(CUSTOM_RESOURCES)
 """The kinds that are taken."""
 
 FRAMEWORK_NAME: Final = "tars-framework"
@@ -79,7 +79,9 @@ class Metadata(Struct, frozen=True, gc=False, rename="camel"):
     resource_version: str | None = None
 
 
-class _Servant(Struct, frozen=True, gc=False, rename="camel"):
+class ServantFields(Struct, frozen=True, gc=False, rename="camel"):
+    """A servant as it is declared."""
+
     name: _Text
     port: _Port
     is_tcp: bool | None = None
@@ -90,6 +92,7 @@ class _Servant(Struct, frozen=True, gc=False, rename="camel"):
     capacity: _Int | None = None
 
     def to_model(self) -> ServantSpec:
+        """As the registry keeps it."""
         return ServantSpec(
             name=self.name,
             port=self.port,
@@ -106,7 +109,7 @@ class _Tars(Struct, frozen=True, gc=False, rename="camel"):
     template: str | None = None
     profile: str | None = None
     async_thread: _Int | None = None
-    servants: list[_Servant] | None = None
+    servants: list[ServantFields] | None = None
 
 
 class _HostPort(Struct, frozen=True, gc=False, rename="camel"):

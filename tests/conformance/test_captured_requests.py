@@ -12,7 +12,7 @@ import pytest
 
 from jce import DecodeError, dynamic
 from registry.answers import Answers, SelfAddress
-from registry.model import Kind, Pod, ServantSpec, Server
+from registry.model import CUSTOM_RESOURCES, Kind, Pod, ServantSpec, Server
 from registry.routing.hosts import EndpointHost, Naming
 from registry.servants.query import query_servant
 from registry.table import TableStore
@@ -62,7 +62,7 @@ def connection() -> Connection:
     servants = (ServantSpec("HelloObj", 18100, timeout=3000),)
     server = Server("tars", "test-helloserver", "Test", "HelloServer", servants=servants, pods=tuple(pods))
     store.replace(Kind.SERVER, [server])
-    for kind in Kind:
+    for kind in CUSTOM_RESOURCES:
         store.synced(kind)
     answers = Answers(store, naming=Naming(EndpointHost.POD_IP), self_address=SelfAddress("", 17890, 17891))
     dispatcher = Dispatcher({SERVANT: query_servant(answers)})

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from registry.model import Framework, Kind, Object, ObjectKey, Server, Template
-from registry.table import Change, ServerKey, Table, TableStore, keys_for, server_key
+from registry.model import Framework, Kind, Object, ObjectKey, Pod, ServantSpec, Server, Template
+from registry.routing.hosts import Naming
+from registry.routing.select import Lookup, Question, parse_id, select
+from registry.table import DIRECTORY_PARTS, Change, Part, ServerKey, Table, TableStore, keys_for, server_key
 from tests.support.tables import (
     APPS,
-    KINDS,
     NAMESPACES,
     OBJECT_NAMES,
     SERVERS,
@@ -27,19 +30,32 @@ from tests.support.tables import (
     small_frameworks,
     small_servers,
     small_templates,
+    sync,
 )
 
+small_labelled_pods = st.builds(
+    lambda found, app, name: dataclasses.replace(found, kind=Kind.POD, app=app, server=name, pods=found.pods[:1]),
+    small_servers,
+    st.sampled_from(APPS),
+    st.sampled_from(SERVERS),
+)
+"""A pod names its server, or it is none."""
+
 any_object: st.SearchStrategy[Object] = st.one_of(
-    small_servers, small_servers, small_servers, small_templates, small_frameworks
+    small_servers, small_servers, small_labelled_pods, small_labelled_pods, small_templates, small_frameworks
 )
 STRATEGIES: dict[Kind, st.SearchStrategy[Object]] = {
     Kind.SERVER: small_servers,
+    Kind.POD: small_labelled_pods,
     Kind.TEMPLATE: small_templates,
     Kind.FRAMEWORK: small_frameworks,
 }
 keys = st.tuples(
     st.sampled_from((*NAMESPACES, "c")), st.sampled_from((*OBJECT_NAMES, "t1", "t2", "tars-framework", "none"))
 )
+
+AWAITED: Final[frozenset[Part]] = DIRECTORY_PARTS | {(Kind.POD, namespace) for namespace in NAMESPACES}
+"""Parts of both sorts: of one namespace, and of all together."""
 
 
 def key_of(item: Object) -> ObjectKey:
@@ -50,11 +66,17 @@ class Naive:
     """What the table must hold, worked out anew each time from all objects."""
 
     def __init__(self) -> None:
-        self.objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in KINDS}
+        self.objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
+
+    def of_kind(self, kind: Kind) -> list[Server]:
+        return [item for _, item in sorted(self.objects[kind].items()) if isinstance(item, Server)]
 
     @property
     def servers(self) -> list[Server]:
-        return [item for _, item in sorted(self.objects[Kind.SERVER].items()) if isinstance(item, Server)]
+        """Those that count: a pod does not, where there is a TEndpoint that names its server."""
+        endpoints = self.of_kind(Kind.SERVER)
+        named = {server_key(item) for item in endpoints}
+        return endpoints + [item for item in self.of_kind(Kind.POD) if server_key(item) not in named]
 
     @property
     def groups(self) -> dict[ServerKey, tuple[Server, ...]]:
@@ -81,9 +103,10 @@ class Naive:
             for s in self.servers
             if s.app and s.server and (s.app + "/" + s.server).lower() == f"{app}/{name}".lower()
         )
-        if found:
-            return found
-        return tuple(s for s in self.servers if not (s.app and s.server) and s.name == f"{app}-{name}".lower())
+        nameless = tuple(s for s in self.servers if not (s.app and s.server) and s.name == f"{app}-{name}".lower())
+        if nameless and not any(s.kind is Kind.SERVER for s in found):
+            return nameless
+        return found
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -92,8 +115,9 @@ class TableMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.naive = Naive()
-        self.store = TableStore()
-        self.awaited = set(KINDS)
+        self.store = TableStore(AWAITED)
+        self.awaited = set(AWAITED)
+        self.restored = False
         self.changes: list[tuple[Change, Table]] = []
         self.kept: list[tuple[Table, Table]] = []
         """Snapshots and what they were when they were new."""
@@ -139,7 +163,7 @@ class TableMachine(RuleBasedStateMachine):
         if known:
             self.upsert(copy.deepcopy(data.draw(st.sampled_from(known))))
 
-    @rule(data=st.data(), kind=st.sampled_from(KINDS))
+    @rule(data=st.data(), kind=st.sampled_from(Kind))
     def replace(self, data: st.DataObject, kind: Kind) -> None:
         items = data.draw(st.lists(STRATEGIES[kind], max_size=5))
         if data.draw(st.booleans()):
@@ -150,16 +174,49 @@ class TableMachine(RuleBasedStateMachine):
 
         self.apply(lambda: self.store.replace(kind, iter(items)), edit)
 
-    @rule(kind=st.sampled_from(KINDS), key=keys)
+    @rule(data=st.data(), kind=st.sampled_from(Kind), namespace=st.sampled_from(NAMESPACES))
+    def replace_in_a_namespace(self, data: st.DataObject, kind: Kind, namespace: str) -> None:
+        """What is in the others stays."""
+        known = self.naive.objects[kind]
+        items = [item for item in data.draw(st.lists(STRATEGIES[kind], max_size=5)) if item.namespace == namespace]
+        if data.draw(st.booleans()):
+            items += [item for item in known.values() if item.namespace == namespace]
+
+        def edit() -> None:
+            others = {key: item for key, item in known.items() if item.namespace != namespace}
+            self.naive.objects[kind] = others | {key_of(item): item for item in items}
+
+        self.apply(lambda: self.store.replace(kind, iter(items), namespace), edit)
+
+    @rule(data=st.data(), kinds=st.sets(st.sampled_from(Kind)))
+    def restore(self, data: st.DataObject, kinds: set[Kind]) -> None:
+        """Several changes, one for each kind and one at the end; together they name all that is another."""
+        before, groups, up_chain = self.store.table, self.naive.groups, self.naive.up_chain
+        objects = {kind: data.draw(st.lists(STRATEGIES[kind], max_size=4)) for kind in kinds}
+        for kind, items in objects.items():
+            self.naive.objects[kind] = {key_of(item): item for item in items}
+        self.changes.clear()
+        self.store.restore(objects)
+        self.restored = True
+        new = self.naive.groups
+        told = {key for change, _ in self.changes for key in change.servers}
+        assert told >= {key for key in groups.keys() | new.keys() if groups.get(key) != new.get(key)}
+        everything = any(change.everything for change, _ in self.changes)
+        assert everything is (not before.synced or self.naive.up_chain != up_chain)
+        assert self.store.table.version == before.version + len(self.changes)
+        self.kept.append((before, copy.deepcopy(before)))
+
+    @rule(kind=st.sampled_from(Kind), key=keys)
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         def edit() -> None:
             self.naive.objects[kind].pop(key, None)
 
         self.apply(lambda: self.store.delete(kind, key), edit)
 
-    @rule(kind=st.sampled_from(KINDS))
-    def sync(self, kind: Kind) -> None:
-        self.apply(lambda: self.store.synced(kind), lambda: self.awaited.discard(kind))
+    @rule(part=st.sampled_from(sorted({*AWAITED, (Kind.POD, ""), (Kind.SERVER, "a"), (Kind.POD, "c")})))
+    def sync(self, part: Part) -> None:
+        """Also one that nobody waits for: it stands for no other."""
+        self.apply(lambda: self.store.synced(*part), lambda: self.awaited.discard(part))
 
     @invariant()
     def holds_what_the_naive_one_does(self) -> None:
@@ -167,14 +224,23 @@ class TableMachine(RuleBasedStateMachine):
         assert table.servers == self.naive.groups
         assert table.templates == self.naive.objects[Kind.TEMPLATE]
         assert table.up_chain == self.naive.up_chain
-        assert table.synced is (not self.awaited)
-        assert sorted(self.store.waiting_for) == sorted(self.awaited)
+        assert table.synced is (self.restored or not self.awaited)
+        words = [f"{kind} in {namespace}" if namespace else str(kind) for kind, namespace in self.awaited]
+        assert self.store.waiting_for == sorted(words)
+        assert self.store.objects() == {kind: list(items.values()) for kind, items in self.known().items()}
         size = self.store.size()
         servers = self.naive.servers
         assert size.servers == len(servers)
         assert size.pods == sum(len(s.pods) for s in servers)
         assert size.active_pods == sum(p.active for s in servers for p in s.pods)
         assert size.templates == len(self.naive.objects[Kind.TEMPLATE])
+
+    def known(self) -> dict[Kind, dict[ObjectKey, Object]]:
+        """What was handed over, in the store's order, which means nothing."""
+        order = {kind: [key_of(item) for item in items] for kind, items in self.store.objects().items()}
+        for kind, objects in self.naive.objects.items():
+            assert sorted(order[kind]) == sorted(objects)
+        return {kind: {key: self.naive.objects[kind][key] for key in keys} for kind, keys in order.items()}
 
     @invariant()
     def finds_what_the_naive_one_does(self) -> None:
@@ -313,3 +379,125 @@ def test_all_listeners_are_called_in_their_order() -> None:
         store.subscribe(note(name))
     store.upsert(hello())
     assert called == ["first", "second"]
+
+
+# ---------------------------------------------------------------------------------- labelled pods, namespaces
+
+
+def labelled(name: str, app: str = "Test", server_name: str = "HelloServer", *, namespace: str = "tars") -> Server:
+    found = server(app, server_name, name=name, namespace=namespace, pods=(Pod(name),))
+    return dataclasses.replace(found, kind=Kind.POD)
+
+
+POD_PARTS: Final = frozenset(((Kind.POD, "a"), (Kind.POD, "b")))
+
+
+def test_an_endpoint_stands_above_the_pods_of_its_server_while_it_is_there() -> None:
+    """What becomes of the pods meanwhile is no change; when it goes, they are as they are then."""
+    store = filled_store(labelled("p-0"), labelled("p-1"))
+    changes = listened(store)
+    store.upsert(hello())
+    assert store.table.find("Test", "HelloServer") == (hello(),)
+    version = store.table.version
+    store.upsert(labelled("p-2"))
+    store.delete(Kind.POD, ("tars", "p-0"))
+    assert store.table.version == version
+    store.delete(Kind.SERVER, ("tars", "test-helloserver"))
+    assert [found.name for found in store.table.find("Test", "HelloServer")] == ["p-1", "p-2"]
+    assert changes == [Change(frozenset({("test", "helloserver")}))] * 2
+
+
+def test_pods_and_an_endpoint_of_one_name_are_two_objects() -> None:
+    """As of a StatefulSet whose pod is called as another server's object."""
+    store = filled_store(labelled("same"), server("Other", "Server", name="same"))
+    assert store.table.find("Test", "HelloServer") == (labelled("same"),)
+    store.delete(Kind.SERVER, ("tars", "same"))
+    assert store.table.find("Test", "HelloServer") == (labelled("same"),)
+    assert store.table.find("Other", "Server") == ()
+
+
+def test_an_endpoint_without_names_stands_above_pods_too() -> None:
+    """It is the server's endpoint by its own name, and the pods have its labels all the same."""
+    nameless = Server("tars", "test-helloserver")
+    store = filled_store(labelled("p-0"))
+    changes = listened(store)
+    store.upsert(nameless)
+    assert store.table.find("Test", "HelloServer") == (nameless,)
+    assert changes == [Change(frozenset({("", "test-helloserver")}))]
+    store.upsert(server(name="named"))
+    assert [found.name for found in store.table.find("Test", "HelloServer")] == ["named"]
+
+
+def test_a_pod_that_is_labelled_anew_leaves_its_old_server() -> None:
+    store = filled_store(labelled("p-0"))
+    changes = listened(store)
+    store.upsert(labelled("p-0", "Other", "Server"))
+    assert store.table.find("Test", "HelloServer") == ()
+    assert changes == [Change(frozenset({("test", "helloserver"), ("other", "server")}))]
+
+
+def test_pods_of_one_server_in_several_namespaces_stand_together() -> None:
+    store = TableStore(POD_PARTS)
+    store.replace(Kind.POD, [labelled("p-1", namespace="a"), labelled("p-0", namespace="a")], "a")
+    store.replace(Kind.POD, [labelled("p-0", namespace="b")], "b")
+    assert [(found.namespace, found.name) for found in store.table.find("test", "helloserver")] == [
+        ("a", "p-0"),
+        ("a", "p-1"),
+        ("b", "p-0"),
+    ]
+    store.replace(Kind.POD, [], "a")
+    assert [found.namespace for found in store.table.find("test", "helloserver")] == ["b"]
+
+
+def test_the_table_is_synchronised_once_every_namespace_was_handed_over() -> None:
+    store = TableStore(POD_PARTS)
+    store.synced(Kind.POD, "b")
+    store.synced(Kind.POD)
+    assert store.waiting_for == ["Pod in a"]
+    assert not store.table.synced
+    store.synced(Kind.POD, "a")
+    assert store.table.synced
+
+
+def test_a_restored_table_is_synchronised_but_still_waited_for() -> None:
+    """Answers are given from it; not so the snapshot file made from it, nor is it taken for current."""
+    store = TableStore()
+    changes = listened(store)
+    store.restore({Kind.SERVER: [hello()], Kind.TEMPLATE: []})
+    assert store.table.synced
+    assert changes == [Change(frozenset({("test", "helloserver")})), Change(everything=True)]
+    assert len(store.waiting_for) == 3
+    sync(store)
+    assert store.waiting_for == []
+    assert len(changes) == 2
+
+
+def test_restoring_nothing_is_an_empty_table_that_answers() -> None:
+    store = TableStore()
+    store.restore({})
+    assert store.table.synced
+    assert store.size().servers == 0
+
+
+def test_a_servant_that_was_named_by_a_port_is_called_in_any_case() -> None:
+    """Names of container ports have no capitals. A servant that was declared is called as it was spelt."""
+    port, declared = ServantSpec("orderobj", 1, any_case=True), ServantSpec("OrderObj", 2)
+    for name in ("OrderObj", "orderobj", "ORDEROBJ"):
+        assert port.is_called(name)
+        assert declared.is_called(name) is (name == "OrderObj")
+    assert not port.is_called("Order")
+    assert not port.is_called("")
+
+
+def test_servants_in_any_case_and_exact_ones_answer_together() -> None:
+    """In a rolling update from named ports to an annotation: each pod by its own rule."""
+    by_port = dataclasses.replace(labelled("p-0"), servants=(ServantSpec("orderobj", 1, any_case=True),))
+    declared = dataclasses.replace(labelled("p-1"), servants=(ServantSpec("OrderObj", 2),))
+    pods_up = [
+        dataclasses.replace(one, pods=(Pod(one.name, pod_ip=one.name, setting_state="Active", present_state="Active"),))
+        for one in (by_port, declared)
+    ]
+    table = filled_store(*pods_up).table
+    for servant, ports in (("OrderObj", [1, 2]), ("orderobj", [1]), ("ORDEROBJ", [1]), ("Other", [])):
+        found = select(table, Naming(), Question(Lookup.ALL, parse_id(f"Test.HelloServer.{servant}")))
+        assert [endpoint.port for endpoint in found.active] == ports

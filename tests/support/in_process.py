@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from registry.app import App
+from registry.app import App, build
 from registry.config import Config, ListenAddress, ServiceSettings, SourceKind
 
 
@@ -30,7 +30,7 @@ def loopback(manifests: Path, **service: Any) -> Config:
 @contextlib.asynccontextmanager
 async def running(manifests: Path, **service: Any) -> AsyncIterator[App]:
     """The service, once it has read the directory."""
-    app = App(loopback(manifests, **service))
+    app = await build(loopback(manifests, **service))
     await app.start()
     try:
         await app.synced.wait()

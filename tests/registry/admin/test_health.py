@@ -13,7 +13,7 @@ import pytest
 
 from registry.admin.health import AdminServer
 from registry.admin.view import Cache, Requests, View
-from registry.app import App
+from registry.app import build
 from registry.config import ListenAddress
 from registry.table import TableStore
 from tars_protocol.aio.listen import bind
@@ -116,10 +116,8 @@ async def test_the_service_is_ready_once_it_has_read_everything(
 ) -> None:
     manifests.write(tmp_path / "hello.yaml", manifests.hello("10.0.0.1"))
     caplog.set_level(logging.INFO)
-    app = App(loopback(tmp_path))
-    assert app.not_ready() == [
-        "source directory: not synchronised yet; waiting for TEndpoint, TFrameworkConfig, TTemplate"
-    ]
+    app = await build(loopback(tmp_path))
+    assert app.not_ready() == ["not synchronised yet: waiting for TEndpoint, TFrameworkConfig, TTemplate"]
     await app.start()
     try:
         await app.synced.wait()

@@ -124,6 +124,64 @@ def test_what_is_not_known_yet_is_left_out() -> None:
     assert not [name for name, _ in found if name == "tars_registry_source_age_seconds"]
 
 
+def test_every_resource_has_numbers_of_its_own() -> None:
+    """State, age, silence, version, lists, watches and errors by reason, for each in each namespace."""
+    now = time.monotonic()
+    pods = SourceStatus("pods in a", "watching", synced=True, last_success=now, last_byte=now - 30, version="4711")
+    pods.relists, pods.reconnects, pods.errors = 2, 40, {"connection": 3, "expired": 1, "crash": 1}
+    away = SourceStatus("pods in b", "backing off", synced=True, last_success=now - 90, last_byte=now - 90, version="9")
+    away.problems = (Problem("pods in b", "can't be reached"),)
+    new = SourceStatus("ttemplates in a", "listing")
+    odd = SourceStatus("ttemplates in b", "crashed", version="not a number")
+    found = samples(Metrics(a_view(sources=lambda: [pods, away, new, odd], staleness=lambda: 90.5)).text())
+    states = {
+        frozenset(labels) for name, labels in found if name == "tars_registry_source_state" and found[name, labels] == 1
+    }
+    assert states == {frozenset({("source", one.name), ("state", one.state)}) for one in (pods, away, new, odd)}
+    for status in (pods, away, new, odd):
+        assert value(found, "source_synchronised", source=status.name) == status.synced
+        assert value(found, "source_problems", source=status.name) == len(status.problems)
+        assert value(found, "source_relists_total", source=status.name) == status.relists
+        assert value(found, "source_watches_total", source=status.name) == status.reconnects
+    assert value(found, "source_age_seconds", source="pods in a") == pytest.approx(0, abs=2)
+    assert value(found, "source_age_seconds", source="pods in b") == pytest.approx(90, abs=2)
+    assert value(found, "source_silence_seconds", source="pods in a") == pytest.approx(30, abs=2)
+    assert value(found, "source_resource_version", source="pods in a") == 4711
+    for reason, count in pods.errors.items():
+        assert value(found, "source_errors_total", source="pods in a", reason=reason) == count
+    assert value(found, "staleness_seconds") == 90.5
+    unknown = {
+        (name.removeprefix("tars_registry_source_"), dict(labels)["source"])
+        for name, labels in found
+        if name.startswith("tars_registry_source_")
+    }
+    for status in (new, odd):
+        assert not {("age_seconds", status.name), ("silence_seconds", status.name)} & unknown
+        assert ("resource_version", status.name) not in unknown
+
+
+@pytest.mark.parametrize(("age", "shown"), [(0.0, 0.0), (12.5, 12.5), (float("inf"), float("inf"))])
+def test_the_age_of_the_whole_table_is_one_number(age: float, shown: float) -> None:
+    """Endless where nothing is known yet, which every alert on it takes for too old."""
+    assert value(samples(Metrics(a_view(staleness=lambda: age)).text()), "staleness_seconds") == shown
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "written", "errors"), [((1_700_000_000.5, 3), 1_700_000_000.5, 3), ((None, 7), 0, 7)]
+)
+def test_the_snapshot_file_has_a_time_and_failures(
+    snapshot: tuple[float | None, int], written: float, errors: int
+) -> None:
+    """0 where there is to be a file and is none, which is as old as can be."""
+    found = samples(Metrics(a_view(snapshot=lambda: snapshot)).text())
+    assert value(found, "snapshot_timestamp_seconds") == written
+    assert value(found, "snapshot_errors_total") == errors
+
+
+def test_without_a_snapshot_file_there_is_nothing_to_alert_on() -> None:
+    assert not [name for name, _ in samples(Metrics(a_view()).text()) if "snapshot" in name]
+
+
 def test_odd_text_in_labels_leaves_the_page_well_formed() -> None:
     odd = 'a "b" \\ \n c'
     found = samples(Metrics(a_view(sources=lambda: [SourceStatus(odd, odd, errors={odd: 1})])).text())

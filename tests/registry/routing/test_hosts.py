@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.model import Pod, ServantSpec, Server
+from registry.model import Kind, Pod, ServantSpec, Server
 from registry.routing.hosts import EndpointHost, Naming
 from tests.support.tables import server, small_pods, small_servers
 
@@ -85,6 +87,50 @@ def test_auto_is_the_address_of_the_pod_for_all_others(name: str) -> None:
     pod = Pod(name, pod_ip="10.1.0.9", host_ip="192.168.0.9")
     assert Naming().address(PLAIN, pod, OBJ) == ("10.1.0.9", 10_000)
     assert Naming().address(ON_HOST, pod, OBJ) == ("192.168.0.9", 31_000)
+
+
+def test_auto_is_the_address_of_the_node_only_for_servants_that_have_a_port_there() -> None:
+    """The others of such a server are not to be had under it: their ports are the pod's own."""
+    assert Naming().address(ON_HOST, DAEMON, OBJ) == ("192.168.0.9", 31_000)
+    assert Naming().address(ON_HOST, DAEMON, ServantSpec("MetricsObj", 9)) == ("10.1.0.9", 9)
+
+
+def labelled(pod: Pod, subdomain: str = "", host_ports: dict[str, int] | None = None) -> Server:
+    """A labelled Pod, an object of its own."""
+    found = server(name=pod.name, pods=(pod,), host_ports=host_ports)
+    return dataclasses.replace(found, kind=Kind.POD, subdomain=subdomain)
+
+
+@pytest.mark.parametrize("subdomain", ["test-helloserver", "headless"])
+def test_a_labelled_pod_has_its_name_in_its_subdomain(subdomain: str) -> None:
+    """That is the headless Service of its StatefulSet; its own name is that of no Service."""
+    found = labelled(STATEFUL, subdomain)
+    host = f"test-helloserver-3.{subdomain}"
+    assert Naming(EndpointHost.DNS).address(found, STATEFUL, OBJ) == (host, 10_000)
+    full = Naming(EndpointHost.DNS_FQDN, "example.internal").address(found, STATEFUL, OBJ)
+    assert full == (f"{host}.tars.svc.example.internal", 10_000)
+
+
+@pytest.mark.parametrize("mode", [EndpointHost.DNS, EndpointHost.DNS_FQDN])
+def test_a_labelled_pod_without_a_subdomain_has_no_name(mode: EndpointHost) -> None:
+    """As one of a Deployment: it is no endpoint in these modes."""
+    assert Naming(mode).address(labelled(STATEFUL), STATEFUL, OBJ)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("subdomain", "host"),
+    [
+        ("test-helloserver", "test-helloserver-3.test-helloserver"),
+        ("", "10.1.0.3"),
+        ("headless", "10.1.0.3"),
+        ("test", "10.1.0.3"),
+    ],
+)
+def test_auto_is_dns_for_labelled_pods_that_are_named_after_their_service(subdomain: str, host: str) -> None:
+    """Only of these it is known that they have a name that resolves."""
+    assert Naming().address(labelled(STATEFUL, subdomain), STATEFUL, OBJ) == (host, 10_000)
+    deployed = labelled(DAEMON, "test-helloserver", {"HelloObj": 31_000})
+    assert Naming().address(deployed, DAEMON, OBJ) == ("192.168.0.9", 31_000)
 
 
 @pytest.mark.parametrize("mode", [EndpointHost.AUTO, EndpointHost.POD_IP, EndpointHost.HOST_IP])

@@ -43,7 +43,7 @@ class Recorder:
         self.objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
         self.calls: list[tuple[str, Any]] = []
 
-    def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
+    def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         self.objects[kind] = {(item.namespace, item.name): item for item in objects}
         self.calls.append(("replace", kind))
 
@@ -55,7 +55,7 @@ class Recorder:
         self.objects[kind].pop(key, None)
         self.calls.append(("delete", key[1]))
 
-    def synced(self, kind: Kind) -> None:
+    def synced(self, kind: Kind, namespace: str = "") -> None:
         self.calls.append(("synced", kind))
 
     @property

@@ -61,7 +61,7 @@ class Following:
         self.source = DirectorySource(path, self, DirectorySettings(rescan_interval=rescan_interval), self.status)
         self._task: asyncio.Task[None] | None = None
 
-    def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
+    def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         if kind is Kind.TEMPLATE:
             self.contents = {item.name: item.content for item in objects if isinstance(item, Template)}
 
@@ -72,7 +72,7 @@ class Following:
     def delete(self, _: Kind, key: ObjectKey) -> None:
         self.contents.pop(key[1], None)
 
-    def synced(self, _: Kind) -> None:
+    def synced(self, kind: Kind, namespace: str = "") -> None:
         pass
 
     @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry.model import Framework, Kind, Pod, ServantSpec, Server, Template, Upstream
+from registry.model import CUSTOM_RESOURCES, Framework, Pod, ServantSpec, Server, Template, Upstream
 from registry.sources.tendpoints import (
     KINDS,
     STRUCTS,
@@ -246,7 +246,7 @@ def test_nothing_given_is_changed() -> None:
 
 
 def test_kinds_are_those_of_the_model() -> None:
-    assert set(Kind) == KINDS == set(STRUCTS)
+    assert set(CUSTOM_RESOURCES) == KINDS == set(STRUCTS)
 
 
 def test_the_structs_decode_what_the_api_sends() -> None:

@@ -1,0 +1,225 @@
+"""The Kubernetes API as the source: one reflector for each resource and namespace, each kept going."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from registry.kube.objects import Key, decoder
+from registry.kube.reflector import Reflector
+from registry.kube.resource import ReflectorStatus, Resource, Session, State
+from registry.kube.settings import ReflectorSettings
+from registry.model import Kind, Object
+from registry.sources.base import Problem, Sink, SourceStatus
+from registry.sources.pods import SELECTOR, PodObject, to_server
+from registry.sources.supervise import supervise
+from registry.sources.tendpoints import FRAMEWORK_NAME, GROUP, TEndpoint, TFrameworkConfig, TTemplate
+from registry.table import Part
+from tars_protocol.settings import setting
+
+T = TypeVar("T", bound=Object)
+
+
+class Discover(StrEnum):
+    """Which objects are the servers."""
+
+    TENDPOINTS = "tendpoints"
+    PODS = "pods"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """Which cluster is followed, and what in it."""
+
+    discover: Discover = setting(
+        Discover.TENDPOINTS,
+        "Which objects are the servers: the TEndpoints that TARS's controller writes; pods with the labels "
+        "tars.io/ServerApp and tars.io/ServerName, which need no controller; or both, where a TEndpoint stands above "
+        "the pods of its server.",
+    )
+    kubeconfig: Path | None = setting(
+        None, "The kubeconfig file of the kubernetes source outside a pod; by default KUBECONFIG or ~/.kube/config."
+    )
+    context: str = setting("", "The context in the kubeconfig; by default its current one.")
+    namespace: str = setting(
+        "", "The namespaces to follow, with commas. By default the pod's own, or that of the context."
+    )
+    stale_after: float = setting(
+        0.0,
+        "Not ready once the table was not known to be current for so long; 0 for never. Answers are given all the "
+        "same: an old address is better than none.",
+        unit="seconds",
+        minimum=0,
+    )
+
+
+_VERSIONS: Final = ("v1beta3", "v1beta2")
+"""Of the custom resources, the one to try first."""
+
+_STRUCTS: Final[dict[Kind, tuple[str, type[Any]]]] = {
+    Kind.SERVER: ("tendpoints", TEndpoint),
+    Kind.TEMPLATE: ("ttemplates", TTemplate),
+    Kind.FRAMEWORK: ("tframeworkconfigs", TFrameworkConfig),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One thing to follow. ``optional``: where it is not there, or not allowed, the service goes on without."""
+
+    kind: Kind
+    namespace: str
+    optional: bool
+
+    @property
+    def part(self) -> Part:
+        """How the table calls it."""
+        return self.kind, self.namespace
+
+
+def followed(discover: Discover, namespaces: Iterable[str]) -> list[Followed]:
+    """What must be followed to find servers in these namespaces."""
+    kinds = {
+        Discover.TENDPOINTS: [(Kind.SERVER, False), (Kind.TEMPLATE, False), (Kind.FRAMEWORK, False)],
+        # A cluster without TARS's controller may have none of its resources.
+        Discover.PODS: [(Kind.POD, False), (Kind.TEMPLATE, True), (Kind.FRAMEWORK, True)],
+        Discover.BOTH: [(Kind.SERVER, False), (Kind.POD, False), (Kind.TEMPLATE, False), (Kind.FRAMEWORK, False)],
+    }[discover]
+    return [Followed(kind, namespace, optional) for namespace in namespaces for kind, optional in kinds]
+
+
+class KubernetesSource:
+    """Follows resources into the sink. ``run`` it; ``statuses`` tells how each is."""
+
+    def __init__(
+        self, session: Session, sink: Sink, parts: Iterable[Followed], settings: ReflectorSettings | None = None
+    ) -> None:
+        self._follows = [_Follow(session, sink, part, settings or ReflectorSettings()) for part in parts]
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for follow in self._follows:
+                group.create_task(follow.run(), name=follow.name)
+
+    @property
+    def statuses(self) -> list[SourceStatus]:
+        """How each resource is."""
+        return [follow.status for follow in self._follows]
+
+
+class _Follow:
+    """One resource in one namespace, and the store that its reflector fills: the sink's part for it."""
+
+    def __init__(self, session: Session, sink: Sink, what: Followed, settings: ReflectorSettings) -> None:
+        self.name = f"{_plural(what.kind)} in {what.namespace}"
+        self._sink = sink
+        self._what = what
+        self._session = session
+        self._settings = settings
+        self._reflector: Reflector[Any] | None = None
+        self._crashes = 0
+        self._crash = ""
+        self._last_change: float | None = None
+
+    async def run(self) -> None:
+        """Follow for ever; each crash costs a new list."""
+        await supervise(self.name, self._reflect, self._crashed, self._restarted)
+
+    async def _reflect(self) -> None:
+        if self._reflector is None:
+            resource = _resource(self._what.kind, self._what.namespace)
+            self._reflector = Reflector(self._session, resource, self, self._settings, optional=self._what.optional)
+        self._reflector.start_over()
+        await self._reflector.run()
+
+    def _crashed(self, reason: str) -> None:
+        self._crashes += 1
+        self._crash = reason
+
+    def _restarted(self) -> None:
+        self._crash = ""
+
+    # The store of its reflector:
+
+    def replace(self, items: list[Any]) -> None:
+        """All objects there are."""
+        self._sink.replace(self._what.kind, items, self._what.namespace)
+        self._sink.synced(self._what.kind, self._what.namespace)
+        self._last_change = time.monotonic()
+
+    def upsert(self, item: Any) -> None:
+        """An object that is new or changed."""
+        self._sink.upsert(item)
+        self._last_change = time.monotonic()
+
+    def delete(self, key: Key) -> None:
+        """An object that is gone."""
+        self._sink.delete(self._what.kind, key)
+        self._last_change = time.monotonic()
+
+    @property
+    def status(self) -> SourceStatus:
+        """How it is."""
+        if self._reflector is None:
+            return SourceStatus(self.name)
+        known = self._reflector.status
+        problems = [Problem("/".join(key), reason) for key, reason in known.dropped.items()]
+        if known.problem:
+            problems.insert(0, Problem(self.name, known.problem))
+        return SourceStatus(
+            self.name,
+            state="crashed" if self._crash else str(known.state),
+            synced=known.synced,
+            last_success=_last_success(known, self._settings.watch_idle_timeout),
+            last_change=self._last_change,
+            last_byte=known.last_byte,
+            version=known.version,
+            relists=known.relists,
+            reconnects=known.reconnects,
+            problems=tuple(problems),
+            errors={**known.errors, **({"crash": self._crashes} if self._crashes else {})},
+        )
+
+
+def _last_success(status: ReflectorStatus, idle: float) -> float | None:
+    """When the resource was last known to be current: now while its watch is alive, else when that last spoke."""
+    now = asyncio.get_running_loop().time()
+    if status.synced and not status.version:
+        # Optional and not to be had: there is nothing that could be old.
+        return now
+    alive = status.state is State.WATCHING and status.last_byte is not None and now - status.last_byte <= idle
+    return now if alive else status.current
+
+
+def _plural(kind: Kind) -> str:
+    return "pods" if kind is Kind.POD else _STRUCTS[kind][0]
+
+
+def _resource(kind: Kind, namespace: str) -> Resource[Any]:
+    """What to ask the API server for."""
+    plural = _plural(kind)
+    paths: tuple[str, ...]
+    if kind is Kind.POD:
+        paths = (f"/api/v1/namespaces/{namespace}/pods",)
+        decode: Callable[..., Any] = decoder(PodObject, to_server)
+        parameters = {"labelSelector": SELECTOR}
+        full_name, install = "pods", ""
+    else:
+        paths = tuple(f"/apis/{GROUP}/{version}/namespaces/{namespace}/{plural}" for version in _VERSIONS)
+        decode = decoder(_STRUCTS[kind][1], lambda found: found.to_model(namespace))
+        parameters = {"fieldSelector": f"metadata.name={FRAMEWORK_NAME}"} if kind is Kind.FRAMEWORK else {}
+        full_name = f"{plural}.{GROUP}"
+        install = "the chart of TARS on Kubernetes, or use --discover pods"
+    grant = (
+        f"kubectl -n {namespace} create role tars-registry-{plural} --verb=get,list,watch --resource={full_name} && "
+        f"kubectl -n {namespace} create rolebinding tars-registry-{plural} --role=tars-registry-{plural} "
+        "--serviceaccount=NAMESPACE:SERVICEACCOUNT"
+    )
+    return Resource(f"{plural} in {namespace}", paths, decode, parameters, grant, install)
