@@ -61,6 +61,10 @@ lint: $(DEV_READY) ## Check style, types and layers, without the tests
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
 
+.PHONY: prove
+prove: $(DEV_READY) ## Kill the API server 100 times and report in docs/proofs/ (15 minutes)
+	$(BIN)/python -m tests.prove.outages $(or $(ARGS),--rounds 100 --longest-gap 20)
+
 .PHONY: test-matrix
 test-matrix: ## Run the tests on each Python that can be had, 3.11 and newer
 	@exec tests/matrix $(ARGS)
