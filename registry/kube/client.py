@@ -66,6 +66,8 @@ class _Response:
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
+        except aiohttp.ClientPayloadError as error:
+            raise ConnectionError("the connection was closed in the middle of it") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
@@ -143,6 +145,8 @@ class KubeClient:
         except aiohttp.ClientConnectorError as error:
             self._distrusted = isinstance(error.os_error, ssl.SSLError)
             raise ConnectionError(f"{self.server} can't be reached: {error.os_error}") from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ConnectionError(f"{self.server} can't be reached: no connection in time") from error
         except (aiohttp.ClientError, OSError, ValueError, ConfigException) as error:
             raise ConnectionError(f"{self.server}: {str(error) or type(error).__name__}") from error
         _keep_alive(response)
@@ -192,6 +196,8 @@ class KubeClient:
             where = "the pod's service account" if self._credentials.in_cluster else f"kubeconfig {self._shown_path}"
             raise ClusterConfigError(f"{where}: {error}") from None
         _without_line_breaks(configuration)
+        # Each watch holds a connection for as long as it lasts; one beyond a limit would wait for another to end.
+        configuration.connection_pool_maxsize = 0
         return configuration
 
     @property
