@@ -16,8 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from time import perf_counter
 from typing import Final, Generic, NoReturn, TypeVar
 
@@ -30,7 +28,6 @@ from registry.kube.objects import (
     Decoded,
     Key,
     Meta,
-    Status,
     Store,
     Undecodable,
     decode_event,
@@ -38,17 +35,13 @@ from registry.kube.objects import (
     decode_page,
     decode_status,
 )
-from registry.kube.resource import Parameters, ReflectorStatus, Resource, Response, Session, State
+from registry.kube.requests import Expired, Failure, NoStreaming, Requests
+from registry.kube.resource import ReflectorStatus, Resource, Session, State
 from registry.kube.settings import ReflectorSettings
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_OK: Final = 200
-_EXPIRED: Final = 410
-_NO_STREAMING: Final = frozenset((400, 422))
-"""What a server without streaming lists says when it is asked for one."""
 
 _SHORT_WATCH: Final = 1.0
 """Seconds: a watch that ends sooner, with nothing new, is a failure. Else one would be opened after the other."""
@@ -66,24 +59,6 @@ _ONE_INCIDENT: Final = 120.0
 """Seconds: old lists further apart, by more than pauses and time-outs explain, have nothing to do with each other."""
 
 
-class Failure(Exception):
-    """An attempt that failed: ``reason`` for counters, a text for people."""
-
-    def __init__(self, reason: str, detail: str, *, unreachable: bool = False, retry_after: float = 0.0) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.unreachable = unreachable
-        self.retry_after = retry_after
-
-
-class _Expired(Exception):
-    """The version that we have is no longer known to the server."""
-
-
-class _NoStreaming(Exception):
-    """The server has no streaming lists."""
-
-
 class Reflector(Generic[T]):
     """Keeps a store up to date with one resource. ``run`` it; ``status`` tells how it is."""
 
@@ -99,10 +74,10 @@ class Reflector(Generic[T]):
     ) -> None:
         """``optional``: where the resource is not there, or not allowed, the store is told that it is empty."""
         self.status = ReflectorStatus(resource.name)
-        self._session = session
         self._resource = resource
         self._store = store
         self._settings = settings = settings or ReflectorSettings()
+        self._requests = Requests(session, resource, settings, self.status)
         self._optional = optional
         self._chance = chance or random.Random()
         self._clock = asyncio.get_running_loop().time
@@ -119,12 +94,9 @@ class Reflector(Generic[T]):
         self._older: tuple[float, float] | None = None
         """When lists began to be older than what the store holds, and when the last one was."""
         self._last_unreachable: float | None = None
-        self._path = 0
         self._streaming = True
         self._credentials_reloaded = False
         self._last_expired: float | None = None
-        self._missing = 0
-        """How many paths in a row the server did not know."""
 
     def start_over(self) -> None:
         """List again at the next run: it is not known how far the store was brought when the last one ended."""
@@ -137,10 +109,10 @@ class Reflector(Generic[T]):
         while True:
             try:
                 await self._once()
-            except _NoStreaming as answer:
+            except NoStreaming as answer:
                 log.info("%s: listing in pages: %s", self._resource.name, answer)
                 self._streaming = False
-            except _Expired as expired:
+            except Expired as expired:
                 await self._expired(expired)
             except Failure as failure:
                 await self._failed(failure)
@@ -158,7 +130,7 @@ class Reflector(Generic[T]):
             self._listed = None
             await self._list()
 
-    async def _expired(self, expired: _Expired) -> None:
+    async def _expired(self, expired: Expired) -> None:
         log.info("%s: %s; listing again", self._resource.name, expired)
         self.status.errors["expired"] += 1
         self.status.state = State.WAITING
@@ -178,23 +150,28 @@ class Reflector(Generic[T]):
             self._streaming = False
         if failure.reason == "unauthorized" and not self._credentials_reloaded:
             self._credentials_reloaded = True
-            await self._session.reload()
+            await self._requests.reload()
             return
-        if failure.reason == "not_found" and self._missing % len(self._resource.paths):
+        if failure.reason == "not_found" and self._requests.another_path:
             # There is another path to try before anything is made of it.
             return
         pause = self._pause(failure)
-        if self._optional and not self.status.synced and failure.reason in ("forbidden", "not_found"):
-            log.info("%s: going on without: %s", self._resource.name, failure)
+        known = str(failure) == self.status.problem
+        if self._optional and not self._newest and failure.reason in ("forbidden", "not_found"):
+            # It is known to be empty for us as of now; what was listed once is kept, as all else is.
+            if not known:
+                log.info("%s: going on without: %s", self._resource.name, failure)
+            if not self.status.synced:
+                self._store.replace([])
             self.status.synced = True
-            self._store.replace([])
-        elif str(failure) != self.status.problem:
+            self.status.current = self._clock()
+        elif not known:
             log.warning("%s: %s", self._resource.name, failure)
         self.status.problem = str(failure)
         self.status.state = State.WAITING
         await asyncio.sleep(pause)
         if failure.reason == "unauthorized":
-            await self._session.reload()
+            await self._requests.reload()
 
     def _pause(self, failure: Failure) -> float:
         """Seconds to wait after a failure."""
@@ -215,10 +192,8 @@ class Reflector(Generic[T]):
         parameters = {"limit": str(self._settings.page_size)}
         turn = _Turn(self._settings.work_slice)
         while True:
-            async with self._get(parameters) as response:
-                body = b"".join([chunk async for chunk in self._chunks(response)])
             try:
-                page = decode_page(body)
+                page = decode_page(await self._requests.body(parameters))
             except msgspec.MsgspecError as error:
                 raise Failure("bad_answer", f"a list that can't be read: {error}") from None
             for raw in page.items or ():
@@ -266,7 +241,7 @@ class Reflector(Generic[T]):
             self._list_dropped: dict[Key, str] = {}
         began = self._clock()
         turn = _Turn(settings.work_slice)
-        async with self._get(parameters) as response, aclosing(self._lines(response)) as lines:
+        async with self._requests.watch(parameters) as lines:
             if self._listed is None:
                 self._now_watching()
             async for line in lines:
@@ -301,7 +276,7 @@ class Reflector(Generic[T]):
                     return
                 self._moved_on(meta.resource_version)
             case "ERROR":
-                self._refused(decode_status(event.object), 0, 0.0)
+                self._requests.refused(decode_status(event.object), streaming=self._listed is not None)
             case other:
                 # A later server may send more kinds; what they are about still moves the version on.
                 log.warning("%s: an event of type %.40r, passed over", self._resource.name, other)
@@ -358,91 +333,6 @@ class Reflector(Generic[T]):
             log.info("%s: watching again", self._resource.name)
             self.status.problem = ""
 
-    # -- asking --------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _get(self, parameters: Parameters) -> AsyncIterator[Response]:
-        """Ask for the resource; an answer that is not 200 is a failure, and so is one that breaks off."""
-        path = self._resource.paths[self._path]
-        parameters = {**self._resource.parameters, **parameters}
-        timeout = self._settings.list_timeout
-        try:
-            async with AsyncExitStack() as stack:
-                async with asyncio.timeout(timeout):
-                    response = await stack.enter_async_context(self._session.get(path, parameters))
-                    self.status.last_byte = self._clock()
-                    if response.status != _OK:
-                        body = b"".join([chunk async for chunk in response.chunks()])
-                        self._refused(decode_status(body), response.status, response.retry_after or 0.0)
-                    self._missing = 0
-                yield response
-        except ConnectionError as error:
-            raise Failure("connection", str(error), unreachable=True) from None
-        except TimeoutError:
-            raise Failure("timeout", f"no answer within {timeout:g} s", unreachable=True) from None
-
-    def _refused(self, status: Status, http: int, retry_after: float) -> NoReturn:
-        """Turn an error of the API server into what is to be done about it."""
-        code = http or status.code
-        detail = f"{code} {status.reason or ''}: {status.message or 'no reason given'}".replace(" :", ":")
-        if code == _EXPIRED or status.reason in ("Expired", "Gone"):
-            raise _Expired(detail)
-        if self._listed is not None and code in _NO_STREAMING:
-            raise _NoStreaming(detail)
-        if code == 401:
-            raise Failure("unauthorized", f"the API server does not take our credentials ({detail})")
-        if code == 403:
-            raise Failure("forbidden", f"{status.message or 'forbidden'}{_hint('grant it', self._resource.grant)}")
-        if code == 404:
-            # Another version of the API may be what this server has.
-            self._missing += http == code
-            self._path = (self._path + 1) % len(self._resource.paths)
-            hint = _hint("install it", self._resource.install)
-            raise Failure("not_found", f"the API server has no {self._resource.name} ({detail}){hint}")
-        reason = "throttled" if code == 429 else "server" if code >= 500 else "refused"
-        raise Failure(reason, f"the API server answered {detail}", retry_after=retry_after)
-
-    async def _chunks(self, response: Response) -> AsyncGenerator[bytes, None]:
-        """The body as it comes; no byte for too long is a failure."""
-        chunks = aiter(response.chunks())
-        try:
-            while True:
-                settings = self._settings
-                watching = self.status.state is State.WATCHING
-                idle = settings.watch_idle_timeout if watching else settings.list_timeout
-                try:
-                    async with asyncio.timeout(idle):
-                        chunk = await anext(chunks)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    raise Failure("idle", f"not a byte for {idle:g} s", unreachable=True) from None
-                except ConnectionError as error:
-                    raise Failure("connection", f"the answer broke off: {error}", unreachable=True) from None
-                self.status.last_byte = self._clock()
-                if self.status.state is State.WATCHING:
-                    self.status.current = self.status.last_byte
-                yield chunk
-        finally:
-            # Left half read, it would be closed by a task of its own, some time later.
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-
-    async def _lines(self, response: Response) -> AsyncGenerator[bytes, None]:
-        """The lines of a watch. What comes after the last line break was cut off, and is no line."""
-        pieces: list[bytes] = []
-        async with aclosing(self._chunks(response)) as chunks:
-            async for chunk in chunks:
-                pieces.append(chunk)
-                if b"\n" in chunk:
-                    *lines, rest = b"".join(pieces).split(b"\n")
-                    pieces = [rest]
-                    for line in lines:
-                        if line.strip():
-                            yield line
-        if any(pieces):
-            self.status.errors["truncated"] += 1
-
 
 def _bookmarked(raw: Raw) -> Meta:
     try:
@@ -468,7 +358,3 @@ class _Turn:
 def _older(version: str, than: str) -> bool:
     """True where both versions are numbers, as they are in practice, and one is the smaller."""
     return version.isdigit() and than.isdigit() and int(version) < int(than)
-
-
-def _hint(what: str, command: str) -> str:
-    return f"; {what} with: {command}" if command else ""

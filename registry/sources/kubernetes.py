@@ -191,9 +191,6 @@ class _Follow:
 def _last_success(status: ReflectorStatus, idle: float) -> float | None:
     """When the resource was last known to be current: now while its watch is alive, else when that last spoke."""
     now = asyncio.get_running_loop().time()
-    if status.synced and not status.version:
-        # Optional and not to be had: there is nothing that could be old.
-        return now
     alive = status.state is State.WATCHING and status.last_byte is not None and now - status.last_byte <= idle
     return now if alive else status.current
 

@@ -352,7 +352,6 @@ async def test_pods_alone_will_do_on_a_cluster_without_tars(caplog: pytest.LogCa
         assert follow.status("tframeworkconfigs").problems == ()
 
 
-@pytest.mark.xfail(strict=True, reason="what was never listed has no age: the table of pods alone is endlessly old")
 @pytest.mark.parametrize("code", [403, 404])
 @in_virtual_time
 async def test_what_is_gone_without_does_not_make_the_table_old(code: int) -> None:
