@@ -16,12 +16,13 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from registry.model import Framework, Kind, Object, Pod, ServantSpec, Server, Template
 from registry.table import Part

@@ -7,9 +7,11 @@ something made from the table (the answers) is told which servers changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from registry.model import CUSTOM_RESOURCES, Framework, Kind, Object, ObjectKey, Server, Template, Upstream
 
@@ -92,8 +94,9 @@ class TableStore:
         self.table = Table()
         self._awaited = set(awaited)
         self._objects: dict[Kind, dict[ObjectKey, Object]] = {kind: {} for kind in Kind}
-        self._groups: dict[ServerKey, dict[tuple[Kind, ObjectKey], Server]] = {}
+        self._groups: dict[ServerKey, Group] = {}
         """All objects of a server, those included that another one stands above."""
+        self._counts = _Counts()
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> None:
@@ -106,10 +109,8 @@ class TableStore:
         return sorted(f"{kind} in {namespace}" if namespace else str(kind) for kind, namespace in self._awaited)
 
     def size(self) -> TableSize:
-        """Count what is there: takes time in proportion, so for scrapes only."""
-        servers = [server for group in self.table.servers.values() for server in group]
-        pods = [pod for server in servers for pod in server.pods]
-        return TableSize(len(servers), len(pods), sum(pod.active for pod in pods), len(self.table.templates))
+        """How much there is."""
+        return TableSize(self._counts.servers, self._counts.pods, self._counts.active, len(self.table.templates))
 
     def objects(self) -> dict[Kind, list[Object]]:
         """Everything that was handed over, by kind."""
@@ -126,17 +127,43 @@ class TableStore:
 
     def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         """All objects of a kind (in a namespace, if one is named), as a whole: what is not among them is gone."""
-        new = {(item.namespace, item.name): item for item in objects}
-        gone = [key for key in self._objects[kind] if key not in new and (not namespace or key[0] == namespace)]
-        self._apply(kind, {**dict.fromkeys(gone), **new})
+        for _ in self.replacing(kind, objects, namespace):
+            pass
+
+    def replacing(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> Iterator[None]:
+        """The same in small steps, of which one makes the whole change: 10,000 objects take some tens of milliseconds.
+
+        Other objects may change between the steps. What comes out of ``objects`` is not kept where it is no change.
+        """
+        known = self._objects[kind]
+        new: dict[ObjectKey, Object] = {}
+        named: set[ObjectKey] = set()
+        for item in objects:
+            key = item.namespace, item.name
+            named.add(key)
+            if known.get(key) != item:
+                new[key] = item
+            else:
+                new.pop(key, None)
+            yield
+        gone: list[ObjectKey] = []
+        for key in list(known):
+            if key not in named and (not namespace or key[0] == namespace):
+                gone.append(key)
+            yield
+        yield from _released(named)
+        yield from self._applying(kind, new, gone)
 
     def upsert(self, item: Object) -> None:
         """An object that is new or changed."""
-        self._apply(item.kind, {(item.namespace, item.name): item})
+        key = item.namespace, item.name
+        if self._objects[item.kind].get(key) != item:
+            self._apply(item.kind, {key: item}, [])
 
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         """An object that is gone."""
-        self._apply(kind, {key: None})
+        if key in self._objects[kind]:
+            self._apply(kind, {}, [key])
 
     def synced(self, kind: Kind, namespace: str = "") -> None:
         """Everything of a kind (in a namespace) was handed over."""
@@ -145,21 +172,20 @@ class TableStore:
             if not self._awaited and not self.table.synced:
                 self._publish(replace(self.table, synced=True), Change(everything=True))
 
-    def _apply(self, kind: Kind, changes: Mapping[ObjectKey, Object | None]) -> None:
-        """Put objects (None: take away) into the table, unless that changes nothing."""
-        objects = self._objects[kind]
-        real = {key: item for key, item in changes.items() if objects.get(key) != item}
-        if not real:
+    def _apply(self, kind: Kind, new: dict[ObjectKey, Object], gone: list[ObjectKey]) -> None:
+        for _ in self._applying(kind, new, gone):
+            pass
+
+    def _applying(self, kind: Kind, new: dict[ObjectKey, Object], gone: list[ObjectKey]) -> Iterator[None]:
+        """Put objects that are new or changed into the table, and take others away."""
+        if not new and not gone:
             return
-        before = {key: objects.get(key) for key in real}
-        for key, item in real.items():
-            if item is None:
-                objects.pop(key, None)
-            else:
-                objects[key] = item
         if kind in (Kind.SERVER, Kind.POD):
-            self._apply_servers(before, real)
-        elif kind is Kind.TEMPLATE:
+            yield from self._applying_servers(kind, new, gone)
+            return
+        self._keep(kind, new, gone)
+        objects = self._objects[kind]
+        if kind is Kind.TEMPLATE:
             # Nothing that is answered to a query depends on a template.
             templates = {key: item for key, item in objects.items() if isinstance(item, Template)}
             self._publish(replace(self.table, templates=templates), Change())
@@ -169,43 +195,121 @@ class TableStore:
             if up_chain != self.table.up_chain:
                 self._publish(replace(self.table, up_chain=up_chain), Change(everything=True))
 
-    def _apply_servers(
-        self, before: Mapping[ObjectKey, Object | None], after: Mapping[ObjectKey, Object | None]
-    ) -> None:
-        touched: set[ServerKey] = set()
-        for objects, present in ((before, False), (after, True)):
-            for key, item in objects.items():
-                if isinstance(item, Server):
-                    name = server_key(item)
-                    touched.add(name)
-                    group = self._groups.setdefault(name, {})
-                    if present:
-                        group[item.kind, key] = item
-                    else:
-                        group.pop((item.kind, key), None)
-        servers = dict(self.table.servers)
-        changed: set[ServerKey] = set()
-        for name in touched:
-            shown = self._shown(name)
-            if shown != servers.get(name, ()):
-                changed.add(name)
-                if shown:
-                    servers[name] = shown
-                else:
-                    del servers[name]
-        if changed:
-            self._publish(replace(self.table, servers=servers), Change(frozenset(changed)))
+    def _keep(self, kind: Kind, new: Mapping[ObjectKey, Object], gone: Iterable[ObjectKey]) -> None:
+        objects = self._objects[kind]
+        objects.update(new)
+        for key in gone:
+            objects.pop(key, None)
 
-    def _shown(self, name: ServerKey) -> tuple[Server, ...]:
-        """The objects of a server that count: where there is a TEndpoint, labelled Pods do not."""
-        group = self._groups[name]
-        if not group:
-            del self._groups[name]
-            return ()
-        best = Kind.SERVER if any(kind is Kind.SERVER for kind, _ in group) else Kind.POD
-        return tuple(group[entry] for entry in sorted(group) if entry[0] is best)
+    def _applying_servers(self, kind: Kind, new: dict[ObjectKey, Object], gone: list[ObjectKey]) -> Iterator[None]:
+        known = self._objects[kind]
+        members: dict[ServerKey, dict[ObjectKey, Server | None]] = {}
+        old: list[object] = []
+        for key in [*gone, *new]:
+            before, after = known.get(key), new.get(key)
+            old.append(before)
+            if isinstance(before, Server):
+                members.setdefault(server_key(before), {})[key] = None
+            if isinstance(after, Server):
+                members.setdefault(server_key(after), {})[key] = after
+            yield
+        plans: dict[ServerKey, _Plan] = {}
+        for name, changed in members.items():
+            plans[name] = _plan(self._groups.get(name, ()), kind, changed)
+            yield
+        counts = _Counts()
+        shown: dict[ServerKey, Group] = {}
+        for name, plan in plans.items():
+            counts += plan.counts
+            if plan.changes_what_is_shown:
+                shown[name] = plan.shown
+            yield
+        # From here to the last of these lines there are no steps: this is the change.
+        groups = self._groups
+        for name, plan in plans.items():
+            if groups.get(name, ()) is not plan.before:
+                # Another kind, or another namespace, has changed this server between two steps.
+                again = _plan(groups.get(name, ()), kind, members[name])
+                counts += again.counts - plan.counts
+                plans[name] = again
+                shown.pop(name, None)
+                if again.changes_what_is_shown:
+                    shown[name] = again.shown
+        self._keep(kind, new, gone)
+        for name, plan in plans.items():
+            if plan.after:
+                groups[name] = plan.after
+            else:
+                groups.pop(name, None)
+        self._counts += counts
+        if shown:
+            servers = {**self.table.servers, **shown}
+            for name, group in shown.items():
+                if not group:
+                    del servers[name]
+            self._publish(replace(self.table, servers=servers), Change(frozenset(shown)))
+        # To give a hundred thousand objects back takes time as well.
+        for collection in (old, new, members, plans, shown):
+            yield from _released(collection)
 
     def _publish(self, table: Table, change: Change) -> None:
         self.table = replace(table, version=self.table.version + 1)
         for listener in self._listeners:
             listener(change)
+
+
+Group = tuple[Server, ...]
+"""The objects of one server, in order of kind, namespace and name."""
+
+
+class _Counts(Struct, frozen=True, gc=False):
+    """Servers, pods and active pods; or how many more."""
+
+    servers: int = 0
+    pods: int = 0
+    active: int = 0
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(self.servers + other.servers, self.pods + other.pods, self.active + other.active)
+
+    def __sub__(self, other: _Counts) -> _Counts:
+        return _Counts(self.servers - other.servers, self.pods - other.pods, self.active - other.active)
+
+
+class _Plan(NamedTuple):
+    """What changes of one server: all its objects, those of them that count, and how much more that is."""
+
+    before: Group
+    after: Group
+    shown: Group
+    changes_what_is_shown: bool
+    counts: _Counts
+
+
+def _plan(before: Group, kind: Kind, changed: Mapping[ObjectKey, Server | None]) -> _Plan:
+    """What becomes of a server when these objects of a kind are changed (None: taken away)."""
+    stay = [item for item in before if item.kind is not kind or (item.namespace, item.name) not in changed]
+    new = [item for item in changed.values() if item is not None]
+    after = tuple(sorted(stay + new, key=lambda item: (item.kind, item.namespace, item.name)))
+    shown_before, shown = _shown(before), _shown(after)
+    return _Plan(before, after, shown, shown != shown_before, _count(shown) - _count(shown_before))
+
+
+def _shown(group: Group) -> Group:
+    """The objects of a server that count: where there is a TEndpoint, labelled Pods do not."""
+    if not group or group[0].kind is group[-1].kind:
+        return group
+    return tuple(item for item in group if item.kind is Kind.SERVER)
+
+
+def _count(group: Group) -> _Counts:
+    pods = [pod for item in group for pod in item.pods]
+    return _Counts(len(group), len(pods), sum([pod.active for pod in pods]))
+
+
+def _released(collection: Any) -> Iterator[None]:
+    """Empty a list, set or dict step by step."""
+    take = collection.popitem if isinstance(collection, dict) else collection.pop
+    while collection:
+        take()
+        yield

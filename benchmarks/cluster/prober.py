@@ -74,7 +74,13 @@ def probe(port: int, control: int) -> None:
     frame = question("tars.tarsregistry.QueryObj", 1)
     echo = Target(control)
     ready()
-    targets = [Target(port), echo]
+    service = Target(port)
+    # The port is there before the event loop is: what the very first question waits for is the process's start.
+    service.ask(frame)
+    while service.asked:
+        service.take()
+    service.trips.clear()
+    targets = [service, echo]
     due = now()
     while not ending:
         wait = due - now()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 Key = tuple[str, str]
 """Namespace and name of an object."""
@@ -81,13 +81,13 @@ class Undecodable(Exception):
         self.reason = reason
 
 
-class Store(Protocol[T]):
+class Store(Protocol[T_contra]):
     """What a reflector fills: the smallest thing that can hold a resource."""
 
-    def replace(self, items: list[T]) -> None:
-        """All objects there are, as a whole: what is not among them is gone."""
+    def replacing(self, items: Iterable[T_contra]) -> Iterator[None]:
+        """All objects there are, as a whole: what is not among them is gone. In small steps, one of which does it."""
 
-    def upsert(self, item: T) -> None:
+    def upsert(self, item: T_contra) -> None:
         """An object that is new or changed."""
 
     def delete(self, key: Key) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Final, Generic, NoReturn, TypeVar
 
@@ -162,7 +163,8 @@ class Reflector(Generic[T]):
             if not known:
                 log.info("%s: going on without: %s", self._resource.name, failure)
             if not self.status.synced:
-                self._store.replace([])
+                for _ in self._store.replacing(()):
+                    pass
             self.status.synced = True
             self.status.current = self._clock()
         elif not known:
@@ -204,9 +206,9 @@ class Reflector(Generic[T]):
             if not page.metadata.continue_:
                 break
             parameters = {**parameters, "continue": page.metadata.continue_}
-        self._take_list(items, dropped, page.metadata.resource_version)
+        await self._take_list(items, dropped, page.metadata.resource_version)
 
-    def _take_list(self, items: dict[Key, T], dropped: dict[Key, str], version: str) -> None:
+    async def _take_list(self, items: dict[Key, T], dropped: dict[Key, str], version: str) -> None:
         """A whole list: put it into the store, unless that is further already."""
         if not version:
             raise Failure("bad_answer", "a list without a resource version")
@@ -218,7 +220,9 @@ class Reflector(Generic[T]):
                 raise Failure("old_list", f"a list of version {version}, older than {self._newest} which is held")
             log.warning("%s: taking a list of version %s, older than %s", self._resource.name, version, self._newest)
         self._older = None
-        self._store.replace(list(items.values()))
+        turn = _Turn(self._settings.work_slice)
+        for _ in self._store.replacing(_taken_from(items)):
+            await turn.over()
         self.status.dropped = dropped
         self.status.relists += self.status.synced
         self._version = self._newest = self.status.version = version
@@ -245,7 +249,11 @@ class Reflector(Generic[T]):
             if self._listed is None:
                 self._now_watching()
             async for line in lines:
-                self._event(line)
+                whole = self._event(line)
+                if whole is not None and self._listed is not None:
+                    listed, self._listed = self._listed, None
+                    await self._take_list(listed, self._list_dropped, whole.resource_version)
+                    self._now_watching()
                 await turn.over()
         if self._listed is not None:
             raise Failure("list_cut", "a streaming list that ended before it was whole")
@@ -256,8 +264,8 @@ class Reflector(Generic[T]):
             # The server ended it before its time, and maybe those of many replicas: they do not come back at once.
             await asyncio.sleep(self._chance.uniform(0, settings.retry_first))
 
-    def _event(self, line: bytes) -> None:
-        """Put one line of a watch into the store, or into the list that is still growing."""
+    def _event(self, line: bytes) -> Meta | None:
+        """Put one line of a watch into the store, or into the list that is still growing; what ends that list."""
         try:
             event = decode_event(line)
         except msgspec.MsgspecError as error:
@@ -270,10 +278,7 @@ class Reflector(Generic[T]):
                 if self._listed is not None:
                     if (meta.annotations or {}).get(INITIAL_EVENTS_END) != "true":
                         raise Failure("list_cut", "a streaming list that the server takes for a watch")
-                    listed, self._listed = self._listed, None
-                    self._take_list(listed, self._list_dropped, meta.resource_version)
-                    self._now_watching()
-                    return
+                    return meta
                 self._moved_on(meta.resource_version)
             case "ERROR":
                 self._requests.refused(decode_status(event.object), streaming=self._listed is not None)
@@ -281,6 +286,7 @@ class Reflector(Generic[T]):
                 # A later server may send more kinds; what they are about still moves the version on.
                 log.warning("%s: an event of type %.40r, passed over", self._resource.name, other)
                 self.status.errors["unknown_event"] += 1
+        return None
 
     def _change(self, raw: Raw, *, deleted: bool) -> None:
         if self._listed is not None:
@@ -332,6 +338,12 @@ class Reflector(Generic[T]):
         if self.status.problem:
             log.info("%s: watching again", self._resource.name)
             self.status.problem = ""
+
+
+def _taken_from(items: dict[Key, T]) -> Iterator[T]:
+    """One item after the other, none of which is held any longer: to drop them all at once takes time too."""
+    while items:
+        yield items.popitem()[1]
 
 
 def _bookmarked(raw: Raw) -> Meta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from registry.model import Kind, Object, ObjectKey, Problem, SourceStatus
@@ -15,6 +15,9 @@ class Sink(Protocol):
 
     def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         """All objects of a kind (in a namespace, if one is named), as a whole: what is not among them is gone."""
+
+    def replacing(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> Iterator[None]:
+        """The same in small steps, so that others can have their turn in between; one of them makes the change."""
 
     def upsert(self, item: Object) -> None:
         """An object that is new or changed."""

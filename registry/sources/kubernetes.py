@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -148,9 +148,9 @@ class _Follow:
 
     # The store of its reflector:
 
-    def replace(self, items: list[Any]) -> None:
+    def replacing(self, items: Iterable[Any]) -> Iterator[None]:
         """All objects there are."""
-        self._sink.replace(self._what.kind, items, self._what.namespace)
+        yield from self._sink.replacing(self._what.kind, items, self._what.namespace)
         self._sink.synced(self._what.kind, self._what.namespace)
         self._last_change = time.monotonic()
 

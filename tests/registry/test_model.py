@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from registry.model import Framework, Kind, Pod, Problem, Server, SourceStatus, Template
 from tests.support.tables import small_servers
@@ -59,13 +58,13 @@ def test_every_object_names_its_kind() -> None:
 
 @given(small_servers)
 def test_objects_are_compared_by_content(item: Server) -> None:
-    copy = dataclasses.replace(item, host_ports=dict(item.host_ports), pods=tuple(map(dataclasses.replace, item.pods)))
+    copy = replace(item, host_ports=dict(item.host_ports), pods=tuple(map(replace, item.pods)))
     assert copy == item
-    assert dataclasses.replace(item, profile="other") != item
+    assert replace(item, profile="other") != item
 
 
 def test_objects_can_not_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Server("n", "x").app = "y"  # type: ignore[misc]
 
 

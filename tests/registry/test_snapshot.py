@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import json
 import logging
@@ -18,6 +17,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from registry import snapshot
 from registry.model import Kind, Object, Server, Template, Upstream
@@ -38,11 +38,11 @@ from tests.support.tables import (
 from tests.support.virtual_time import in_virtual_time, now
 
 small_labelled_pods = st.builds(
-    lambda found, subdomain: dataclasses.replace(
+    lambda found, subdomain: replace(
         found,
         kind=Kind.POD,
         subdomain=subdomain,
-        servants=tuple(dataclasses.replace(one, name=one.name.lower(), any_case=True) for one in found.servants),
+        servants=tuple(replace(one, name=one.name.lower(), any_case=True) for one in found.servants),
     ),
     small_servers,
     st.sampled_from(("", "alpha-one")),

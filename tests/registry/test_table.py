@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from registry.model import Framework, Kind, Object, ObjectKey, Pod, ServantSpec, Server, Template
 from registry.routing.hosts import Naming
@@ -34,7 +34,7 @@ from tests.support.tables import (
 )
 
 small_labelled_pods = st.builds(
-    lambda found, app, name: dataclasses.replace(found, kind=Kind.POD, app=app, server=name, pods=found.pods[:1]),
+    lambda found, app, name: replace(found, kind=Kind.POD, app=app, server=name, pods=found.pods[:1]),
     small_servers,
     st.sampled_from(APPS),
     st.sampled_from(SERVERS),
@@ -187,6 +187,40 @@ class TableMachine(RuleBasedStateMachine):
             self.naive.objects[kind] = others | {key_of(item): item for item in items}
 
         self.apply(lambda: self.store.replace(kind, iter(items), namespace), edit)
+
+    @rule(data=st.data(), kind=st.sampled_from(Kind), namespace=st.sampled_from(NAMESPACES))
+    def replace_in_steps(self, data: st.DataObject, kind: Kind, namespace: str) -> None:
+        """Between two steps other objects change; the list takes effect in one step, as a whole."""
+        known = self.naive.objects[kind]
+        items = [item for item in data.draw(st.lists(STRATEGIES[kind], max_size=5)) if item.namespace == namespace]
+        if data.draw(st.booleans()):
+            items += [item for item in known.values() if item.namespace == namespace]
+        between = [
+            item for item in data.draw(st.lists(any_object)) if item.kind is not kind or item.namespace != namespace
+        ]
+        made = 0
+
+        def look() -> tuple[object, object]:
+            return self.store.table, self.store.objects()[kind]
+
+        def edit() -> None:
+            others = {key: item for key, item in self.naive.objects[kind].items() if item.namespace != namespace}
+            self.naive.objects[kind] = others | {key_of(item): item for item in items}
+
+        steps = self.store.replacing(kind, iter(items), namespace)
+        while True:
+            before = look()
+            ended = next(steps, self) is self
+            if look() != before:
+                made += 1
+                edit()
+            self.holds_what_the_naive_one_does()
+            if ended:
+                break
+            if data.draw(st.booleans()) and between:
+                self.upsert(between.pop())
+        assert made <= 1
+        edit()
 
     @rule(data=st.data(), kinds=st.sets(st.sampled_from(Kind)))
     def restore(self, data: st.DataObject, kinds: set[Kind]) -> None:
@@ -386,7 +420,7 @@ def test_all_listeners_are_called_in_their_order() -> None:
 
 def labelled(name: str, app: str = "Test", server_name: str = "HelloServer", *, namespace: str = "tars") -> Server:
     found = server(app, server_name, name=name, namespace=namespace, pods=(Pod(name),))
-    return dataclasses.replace(found, kind=Kind.POD)
+    return replace(found, kind=Kind.POD)
 
 
 POD_PARTS: Final = frozenset(((Kind.POD, "a"), (Kind.POD, "b")))
@@ -491,10 +525,10 @@ def test_a_servant_that_was_named_by_a_port_is_called_in_any_case() -> None:
 
 def test_servants_in_any_case_and_exact_ones_answer_together() -> None:
     """In a rolling update from named ports to an annotation: each pod by its own rule."""
-    by_port = dataclasses.replace(labelled("p-0"), servants=(ServantSpec("orderobj", 1, any_case=True),))
-    declared = dataclasses.replace(labelled("p-1"), servants=(ServantSpec("OrderObj", 2),))
+    by_port = replace(labelled("p-0"), servants=(ServantSpec("orderobj", 1, any_case=True),))
+    declared = replace(labelled("p-1"), servants=(ServantSpec("OrderObj", 2),))
     pods_up = [
-        dataclasses.replace(one, pods=(Pod(one.name, pod_ip=one.name, setting_state="Active", present_state="Active"),))
+        replace(one, pods=(Pod(one.name, pod_ip=one.name, setting_state="Active", present_state="Active"),))
         for one in (by_port, declared)
     ]
     table = filled_store(*pods_up).table

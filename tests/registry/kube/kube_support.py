@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -65,8 +65,12 @@ class RecordingStore:
         """Name to value of all that is held."""
         return {thing.name: thing.value for thing in self.things.values()}
 
-    def replace(self, items: list[Thing]) -> None:
-        """All things there are."""
+    def replacing(self, things: Iterable[Thing]) -> Iterator[None]:
+        """All things there are; nothing changes before the last step."""
+        items: list[Thing] = []
+        for item in things:
+            items.append(item)
+            yield
         fresh = {(item.namespace, item.name): item for item in items}
         if len(fresh) != len(items):
             self.wrong.append(f"a list with one thing twice: {items}")

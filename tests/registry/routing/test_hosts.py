@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from registry.model import Kind, Pod, ServantSpec, Server
 from registry.routing.hosts import EndpointHost, Naming
@@ -98,7 +97,7 @@ def test_auto_is_the_address_of_the_node_only_for_servants_that_have_a_port_ther
 def labelled(pod: Pod, subdomain: str = "", host_ports: dict[str, int] | None = None) -> Server:
     """A labelled Pod, an object of its own."""
     found = server(name=pod.name, pods=(pod,), host_ports=host_ports)
-    return dataclasses.replace(found, kind=Kind.POD, subdomain=subdomain)
+    return replace(found, kind=Kind.POD, subdomain=subdomain)
 
 
 @pytest.mark.parametrize("subdomain", ["test-helloserver", "headless"])

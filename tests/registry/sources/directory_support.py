@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Recorder:
     def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         self.objects[kind] = {(item.namespace, item.name): item for item in objects}
         self.calls.append(("replace", kind))
+
+    def replacing(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> Iterator[None]:
+        self.replace(kind, objects, namespace)
+        yield
 
     def upsert(self, item: Object) -> None:
         self.objects[item.kind][item.namespace, item.name] = item

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class Following:
     def replace(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> None:
         if kind is Kind.TEMPLATE:
             self.contents = {item.name: item.content for item in objects if isinstance(item, Template)}
+
+    def replacing(self, kind: Kind, objects: Iterable[Object], namespace: str = "") -> Iterator[None]:
+        self.replace(kind, objects, namespace)
+        yield
 
     def upsert(self, item: Object) -> None:
         assert isinstance(item, Template)
