@@ -3,7 +3,8 @@
     python -m tests.prove.outages --rounds 100 --longest-gap 20
 
 Each round: the API server is killed (-9), the cluster changes behind its back, it is started again. The table must be
-exact after each, within 3 s of its return, and every question that is asked all the time must have a good answer.
+exact after each, within 3 s of its return, and every question that is asked all the time must have a good answer. At
+the end the way to it goes silent once, which must be noticed within 75 s.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Final
 
 from tests.cluster.apiserver import ApiServer, find
 from tests.cluster.support_service import following
+from tests.prove.half_open import NOTICED_WITHIN, half_open
 from tests.prove.rounds import NotExact, Round, World, asker, kill_round, sibling
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -50,6 +52,8 @@ class Proof:
     asked: int = 0
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    half_open: float | None = None
+    """Seconds until a half-open connection was noticed; None where it did not come to that."""
     broken: str = ""
     """Why it ended early; empty where it did not."""
     seconds: float = 0.0
@@ -62,7 +66,8 @@ class Proof:
     @property
     def good(self) -> bool:
         """All held."""
-        return bool(self.rounds) and not (self.broken or self.failures or self.late)
+        noticed = self.half_open is not None and self.half_open <= NOTICED_WITHIN
+        return bool(self.rounds) and noticed and not (self.broken or self.failures or self.late)
 
 
 async def prove(programs: Path, folder: Path, proof: Proof, minutes: float) -> None:
@@ -100,6 +105,11 @@ async def prove(programs: Path, folder: Path, proof: Proof, minutes: float) -> N
                     await task
                 proof.asked, proof.failures, proof.slowest = asking.asked, asking.failures, asking.slowest
                 proof.seconds = time.monotonic() - started
+        if not proof.broken:
+            async with server.client(namespace=NAMESPACE) as admin:
+                proof.half_open, failures = await half_open(server, admin)
+            proof.failures += failures
+            print(f"half-open connection: noticed after {proof.half_open:.1f} s", flush=True)
 
 
 def report(proof: Proof, command: str) -> str:
@@ -108,6 +118,7 @@ def report(proof: Proof, command: str) -> str:
     fewer = "" if len(rounds) == proof.wanted else f" of {proof.wanted} asked for: the time was up"
     if proof.broken:
         fewer = f" of {proof.wanted}, then it was broken off"
+    noticed = "not tried" if proof.half_open is None else f"after {proof.half_open:.1f} s"
     lines = [
         "# Outages of the API server",
         "",
@@ -115,7 +126,8 @@ def report(proof: Proof, command: str) -> str:
         "pods are created, changed and deleted through another API server on the same etcd, and it is started again.",
         "Half of the rounds also change objects in the moment of the kill; the others check that the whole old table",
         "is served to the end of the gap. In some, etcd's history is compacted away meanwhile. A client asks all the",
-        "time. Most gaps are short, a few long.",
+        "time. Most gaps are short, a few long. At the end all connections to the API server go silent without an end,",
+        "as behind a network that lost its way; a change made then must be answered.",
         "",
         f"**{'All held.' if proof.good else 'NOT all held.'}**",
         "",
@@ -140,6 +152,7 @@ def report(proof: Proof, command: str) -> str:
             f"| later than {CURRENT_WITHIN:g} s, by the first of these | {proof.late} |",
         ]
     lines += [
+        f"| half-open connection noticed | {noticed} (at most {NOTICED_WITHIN:g} s) |",
         f"| questions asked | {proof.asked} |",
         f"| questions failed | {len(proof.failures)} |",
         f"| slowest answer | {proof.slowest * 1000:.0f} ms, asked by the process that also drives the test |",
