@@ -150,7 +150,7 @@ class _Compilation:
         for field in self.ordered:
             lines += [
                 f"        at = {field.name!r}",
-                f"        if r.seek({field.tag}, nesting):",
+                f"        if r.tag == {field.tag} or r.tag < {field.tag} and r.seek({field.tag}, nesting):",
                 f"            v{self.fields.index(field)} = {self._read(field.type)}",
                 "        else:",
             ]
@@ -205,7 +205,8 @@ class _Compilation:
             "    count = r.begin_list(nesting)",
             "    try:",
             "        while len(out) < count:",
-            "            r.item(0)",
+            "            if r.tag:",
+            "                r.item(0)",
             f"            out.append({read})",
             "    except DecodeError as error:",
             "        error.within(len(out))",
@@ -226,9 +227,11 @@ class _Compilation:
             "    count = r.begin_map(nesting)",
             "    try:",
             "        while index < count:",
-            "            r.item(0)",
+            "            if r.tag:",
+            "                r.item(0)",
             f"            key = {read_key}",
-            "            r.item(1)",
+            "            if r.tag != 1:",
+            "                r.item(1)",
             f"            value = {read_value}",
             "            out.setdefault(key, value)",
             "            index += 1",

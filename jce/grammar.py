@@ -211,7 +211,7 @@ def parse(data: bytes, max_values: int = wire.DEFAULT_MAX_VALUES) -> list[Contai
     found = BUFFER.parse(data)
     if found.end != len(data):
         raise DecodeError(Reason.MALFORMED, f"no well-formed field ({_why(data, found.end)})", found.end)
-    if sum(1 for node in walk(found.fields) if node.type != wire.STRUCT_END) > max_values:
+    if sum(wire.COSTS[node.type] for node in walk(found.fields)) > max_values:
         raise DecodeError(Reason.LIMIT, "more values than a frame may hold", 0)
     return list(found.fields)
 

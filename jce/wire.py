@@ -43,6 +43,10 @@ TYPE_NAMES: Final = (
 )
 """Name of each type code, by code."""
 
+COSTS: Final = (1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 3, 0, 1, 3)
+"""How many values each type counts for in the budget of a frame, by code. A container, however empty, takes about three
+times as long to read as a number or a short string; the mark at a struct's end is part of the struct."""
+
 MAX_TAG: Final = 255
 """The largest tag that fits the second head byte."""
 
@@ -50,5 +54,5 @@ MAX_NESTING: Final = 16
 """Structs, lists and maps that may be open at once in one buffer. The deepest public interface needs four."""
 
 DEFAULT_MAX_VALUES: Final = 20_000
-"""Values (fields, elements, keys) that one frame may hold. 500 endpoints of 14 fields need 7,500; a mebibyte of
-one-byte elements would be a million, and each costs as much to read as an honest field."""
+"""Values (fields, elements, keys) that one frame may hold, counted by ``COSTS``. 500 endpoints of 14 fields need 8,500;
+a mebibyte of one-byte elements would be a million, and each costs as much to read as an honest field."""

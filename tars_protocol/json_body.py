@@ -10,10 +10,11 @@ import json
 import math
 import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Final, NoReturn
 
-from jce import DecodeError, EncodeError, Field, Reason, schema
+from jce import DecodeError, EncodeError, Field, Reason, schema, wire
 from jce.schema import Map, Scalar, Struct, Type, Vector
 
 RETURN_NAME: Final = "tars_ret"
@@ -24,8 +25,9 @@ EMPTY: Final = b"{}"
 
 def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, ...]:
     """The values of these fields. Raises DecodeError, whose offset is 0 where only the parsed value is known."""
-    # Commas and opening brackets bound the number of values before any is made.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
+    # Commas and opening brackets bound the number of values before any is made, and count for what the wire's own do.
+    containers = body.count(b"[") + body.count(b"{")
+    if body.count(b",") + containers * wire.COSTS[wire.STRUCT_BEGIN] > max_values:
         raise DecodeError(Reason.LIMIT, "more values than a frame may hold", 0)
     try:
         value = _parse(body.decode("utf-8", "surrogateescape"))
@@ -35,7 +37,7 @@ def decode(fields: Sequence[Field], body: bytes, max_values: int) -> tuple[Any, 
         raise DecodeError(Reason.MALFORMED, f"no JSON: {error.msg}", error.pos) from None
     except (ValueError, RecursionError) as error:
         raise DecodeError(Reason.LIMIT, f"no JSON that can be read: {error}", 0) from None
-    return tuple(_members(fields, value))
+    return tuple(_members(_plan(fields), value).values())
 
 
 def encode(fields: Sequence[Field], values: Sequence[Any]) -> bytes:
@@ -62,11 +64,11 @@ def _no_constant(text: str) -> NoReturn:
     raise DecodeError(Reason.MALFORMED, f"no JSON: {text}", 0)
 
 
-_MAX_DIGITS: Final = 1_000
+_MAX_DIGITS: Final = 500
+"""A double may be written out in 309 digits. The time that a number takes grows with the square of its digits."""
 
 
 def _integer(text: str) -> int:
-    """No type has more than 20 digits, and thousands take long to read."""
     if len(text) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
@@ -76,49 +78,75 @@ def _integer(text: str) -> int:
 _parse: Final = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).decode
 
 
-def _members(fields: Sequence[Field], value: Any) -> list[Any]:
+_Read = Callable[[Any], Any]
+"""From what the parser made to the value of a declared type. Raises DecodeError."""
+
+_Plan = tuple[tuple[str, _Read, Field], ...]
+
+
+def _plan(fields: Iterable[Field]) -> _Plan:
+    """The name of each field, how its value is read, and the field."""
+    return tuple((each.name or RETURN_NAME, _reader(each.type), each) for each in fields)
+
+
+def _members(plan: _Plan, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         _mismatch("an object", value)
-    members = []
-    for field in fields:
-        name = field.name or RETURN_NAME
-        try:
+    members = {}
+    name = ""
+    try:
+        for name, read, field in plan:
             if name in value:
-                members.append(_typed(field.type, value[name]))
+                members[name] = read(value[name])
             elif field.required:
                 raise DecodeError(Reason.MISSING, "required field is missing", 0)
             else:
-                members.append(field.default)
-        except DecodeError as error:
-            error.within(name)
-            raise
+                default = field.default
+                members[name] = default.copy() if isinstance(default, dict) else default
+    except DecodeError as error:
+        error.within(name)
+        raise
     return members
 
 
-def _typed(kind: Type, value: Any) -> Any:
-    """The value of a declared type from what the parser made."""
+@cache
+def _reader(kind: Type) -> _Read:
+    """How a value of a declared type is read; made once, so that nothing is looked up for each of thousands."""
     match kind:
         case Vector(element):
-            if not isinstance(value, list):
-                _mismatch("an array", value)
-            return tuple(_items(element, value))
+            return partial(_vector, _reader(element))
         case Map(key, item):
-            if not isinstance(value, dict):
-                _mismatch("an object", value)
-            return dict(zip(_items(key, map(_key_source(key), value)), _items(item, value.values()), strict=True))
+            return partial(_map, _key_source(key), _reader(key), _reader(item))
         case Struct(cls):
-            fields = schema.fields(cls)
-            return cls(**{f.name: member for f, member in zip(fields, _members(fields, value), strict=True)})
+            return partial(_struct, cls, _plan(schema.fields(cls)))
+        case Scalar() if kind in schema.INTEGERS:
+            return partial(_number, kind.name, kind.minimum, kind.maximum)
         case Scalar():
-            return _scalar(kind, value)
+            return _SCALARS.get(kind) or partial(_floating, kind)
     raise AssertionError(kind)
 
 
-def _items(kind: Type, values: Any) -> list[Any]:
+def _vector(read: _Read, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        _mismatch("an array", value)
+    return tuple(_items(read, value))
+
+
+def _map(key_source: _Read, read_key: _Read, read_item: _Read, value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        _mismatch("an object", value)
+    return dict(zip(_items(read_key, map(key_source, value)), _items(read_item, value.values()), strict=True))
+
+
+def _struct(cls: type[Any], plan: _Plan, value: Any) -> Any:
+    return cls(**_members(plan, value))
+
+
+def _items(read: _Read, values: Iterable[Any]) -> list[Any]:
     items: list[Any] = []
     try:
         for value in values:
-            items.append(_typed(kind, value))
+            items.append(read(value))
     except DecodeError as error:
         error.within(len(items))
         raise
@@ -139,31 +167,43 @@ def _key_source(kind: Type) -> Any:
     return parse
 
 
-def _scalar(kind: Scalar, value: Any) -> Any:
-    if kind in schema.INTEGERS:
-        if type(value) is not int:
-            _mismatch(kind.name, value)
-        if not kind.minimum <= value <= kind.maximum:
-            raise DecodeError(Reason.RANGE, f"{str(value)[:40]} is no {kind.name}", 0)
-        return value
-    if kind == schema.BOOL:
-        if type(value) not in (bool, int):
-            _mismatch("bool", value)
-        return bool(value)
-    if kind == schema.STRING:
-        if not isinstance(value, str) or not _encodable(value):
-            _mismatch("string", value)
-        return value
-    if kind == schema.BYTES:
-        if not isinstance(value, list) or not all(type(byte) is int and -128 <= byte <= 255 for byte in value):
-            _mismatch("an array of bytes", value)
-        return bytes(byte & 0xFF for byte in value)
+def _number(name: str, minimum: int, maximum: int, value: Any) -> int:
+    if type(value) is not int:
+        _mismatch(name, value)
+    if not minimum <= value <= maximum:
+        raise DecodeError(Reason.RANGE, f"{str(value)[:40]} is no {name}", 0)
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) not in (bool, int):
+        _mismatch("bool", value)
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    # Nearly all text is ASCII, which always has bytes.
+    if not isinstance(value, str) or not (value.isascii() or _encodable(value)):
+        _mismatch("string", value)
+    return value
+
+
+def _octets(value: Any) -> bytes:
+    if not isinstance(value, list) or not all(type(byte) is int and -128 <= byte <= 255 for byte in value):
+        _mismatch("an array of bytes", value)
+    return bytes(byte & 0xFF for byte in value)
+
+
+def _floating(kind: Scalar, value: Any) -> float:
     if type(value) not in (int, float):
         _mismatch(kind.name, value)
     try:
         return _finite(kind, value)
     except OverflowError:
         raise DecodeError(Reason.RANGE, f"a number too large for {kind.name}", 0) from None
+
+
+_SCALARS: Final[Mapping[Type, _Read]] = {schema.BOOL: _boolean, schema.STRING: _text, schema.BYTES: _octets}
 
 
 def _finite(kind: Scalar, value: float) -> float:

@@ -41,8 +41,9 @@ class ServerLimits:
     )
     max_values: int = setting(
         DEFAULT_MAX_VALUES,
-        "Values (fields, elements, keys) in one frame; with more it is answered -1. 500 endpoints of 14 fields are "
-        "7,500, and each value costs as much to read as an honest one.",
+        "Values (fields, elements, keys) in one frame, of which a list, map, struct or run of bytes counts for three; "
+        "with more it is answered -1. 500 endpoints of 14 fields are 8,500, and each value costs as much to read as an "
+        "honest one.",
         minimum=1,
     )
     max_connections: int = setting(

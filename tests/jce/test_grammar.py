@@ -52,9 +52,9 @@ def test_the_error_is_at_the_top_level_field_and_says_what_was_wrong() -> None:
 
 def test_values_over_the_budget_are_refused() -> None:
     data = nested(["list", "struct"])
-    assert len(grammar.parse(data, max_values=3)) == 1
+    assert len(grammar.parse(data, max_values=7)) == 1
     with pytest.raises(DecodeError) as caught:
-        grammar.parse(data, max_values=2)
+        grammar.parse(data, max_values=6)
     assert caught.value.reason is Reason.LIMIT
 
 

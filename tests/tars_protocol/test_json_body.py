@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jce import DecodeError, Double, EncodeError, Float, Int8, Int32, Int64, Reason, SchemaError, UInt32
+from jce import DecodeError, Double, EncodeError, Float, Int8, Int32, Int64, Reason, SchemaError, UInt32, struct
+from jce import field as declared
 from jce.schema import Field, type_of
 from tars_protocol import json_body
 from tars_protocol.interfaces.query import QUERY, EndpointF
@@ -21,6 +23,12 @@ from tests.support.jce_strategies import field_values
 from tests.tars_protocol.shared import EVERYTHING, KINDS, NOTHING, Everything, Part
 
 LIMIT = 20_000
+
+
+@struct
+class Noted:
+    id: Int32 = declared(0)
+    notes: Mapping[str, str] = declared(1, default={})
 
 
 def label(value: Any) -> str:
@@ -281,14 +289,15 @@ def test_deep_nesting_is_refused_however_deep(annotation: Any, depth: int) -> No
     ],
 )
 def test_the_number_of_values_is_bounded_before_any_is_made(text: str, annotation: Any) -> None:
-    assert len(decode(annotation, text, 101)) == 100
-    assert refusal(annotation, text, 100).reason is Reason.LIMIT
+    assert len(decode(annotation, text, 105)) == 100
+    assert refusal(annotation, text, 104).reason is Reason.LIMIT
 
 
 def test_containers_without_commas_count_too() -> None:
+    """For three values each, as on the wire."""
     nested = "[" * 60 + "]" * 60
-    assert refusal(str, nested, 61).reason is Reason.MISMATCH
-    assert refusal(str, nested, 60).reason is Reason.LIMIT
+    assert refusal(str, nested, 183).reason is Reason.MISMATCH
+    assert refusal(str, nested, 182).reason is Reason.LIMIT
 
 
 # -- what has no form ----------------------------------------------------------------------------------------------
@@ -338,7 +347,16 @@ def test_a_bool_is_written_as_the_wire_takes_it() -> None:
     assert encode(Int32, True) == b'{"v":1}'
 
 
-def test_a_number_of_thousands_of_digits_is_not_read() -> None:
+def test_a_number_of_hundreds_of_digits_is_not_read_but_any_double_written_out_is() -> None:
     """Each would take long, and no type holds it."""
-    with pytest.raises(DecodeError, match="a number of 1001 digits"):
-        json_body.decode((), b'{"x": ' + b"9" * 1001 + b"}", 20_000)
+    with pytest.raises(DecodeError, match="a number of 501 digits"):
+        json_body.decode((), b'{"x": ' + b"9" * 501 + b"}", 20_000)
+    largest = str(int(sys.float_info.max))
+    assert (len(largest), decode(Double, largest)) == (309, sys.float_info.max)
+
+
+def test_a_default_that_is_a_map_is_not_shared_between_values() -> None:
+    first, second = decode(tuple[Noted, ...], '[{"id":1},{"id":2}]')
+    first.notes["a"] = "b"
+    assert second.notes == {}
+    assert decode(Noted, '{"id":3}').notes == {}
