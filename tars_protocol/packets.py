@@ -129,11 +129,15 @@ class Identity(NamedTuple):
     request_id: int
 
 
+_MAX_VALUES_TO_ID: Final = 1_000
+"""Values up to the request id of a packet that does not decode: clients write four, and all are read a second time."""
+
+
 def identify(data: bytes) -> Identity | None:
     """Who asks, of a packet (without its length) that does not decode; None where its request id can't be read."""
     known = [int(Version.TARS), int(PacketType.NORMAL), 0]
     try:
-        reader = Reader(data)
+        reader = Reader(data, _MAX_VALUES_TO_ID)
         for tag, widest in ((1, jce_wire.INT16), (2, jce_wire.INT8), (3, jce_wire.INT32)):
             # A value that is too wide for its field can't be repeated in an answer either.
             if reader.seek(tag, 0) and (reader.type <= widest or reader.type == jce_wire.ZERO):
