@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, Protocol
 
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, FrameReader
 from tars_protocol.packets import Reply, request_id_span
+from tars_protocol.refusals import overloaded, speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,34 @@ class Handler(Protocol):
 DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
 """One read may hold thousands of small questions, and an answer be thousands of times as long."""
 
+DEFAULT_MAX_OUTSTANDING: Final = 100
+
+
+class Load:
+    """Answers under way on all connections of a server: ``in_flight`` now, and the ``most`` there may be."""
+
+    __slots__ = ("in_flight", "most", "refused")
+
+    def __init__(self, most: int) -> None:
+        self.in_flight = 0
+        self.most = most
+        self.refused = 0
+        """Requests answered -9 because there were so many."""
+
+    @property
+    def full(self) -> bool:
+        """True where one more would be one too many."""
+        return self.in_flight >= self.most
+
+
+def abandon(answer: Awaitable[object]) -> None:
+    """Give up an answer that nobody has begun to wait for: a coroutine is closed, a future cancelled."""
+    for name in ("close", "cancel"):
+        method = getattr(answer, name, None)
+        if method is not None:
+            method()
+            return
+
 
 def unknown(_: bytes) -> None:
     """A look-up that knows nothing: for servers that keep no answers."""
@@ -61,11 +91,31 @@ class Connection:
     """The server's end of one connection.
 
     ``scope`` stands before every key: what answers depend on beside the caller's bytes. Once ``error`` is set the
-    connection is over: send what ``receive`` returned, then close. Once one call of ``receive`` has more than
-    ``max_unsent_bytes`` to send, the frames after that are ``held``.
+    connection is over: send what ``receive`` returned, then close.
+
+    One call of ``receive`` does no more than is good for the others. The frames after that are ``held``: once it has
+    more than ``max_unsent_bytes`` to send; once what had to be decoded took longer than ``turn_seconds``; once
+    ``max_outstanding`` answers are under way.
     """
 
-    __slots__ = ("_frames", "_handle", "_held", "_lookup", "_max_unsent", "_scope", "caller", "error", "pending")
+    __slots__ = (
+        "_admit",
+        "_frames",
+        "_handle",
+        "_held",
+        "_lookup",
+        "_max_unsent",
+        "_scope",
+        "_screened",
+        "_turn",
+        "caller",
+        "error",
+        "load",
+        "max_outstanding",
+        "outstanding",
+        "pending",
+        "version",
+    )
 
     def __init__(
         self,
@@ -76,11 +126,25 @@ class Connection:
         scope: bytes = b"",
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         max_unsent_bytes: int = DEFAULT_MAX_UNSENT_BYTES,
+        max_outstanding: int = DEFAULT_MAX_OUTSTANDING,
+        turn_seconds: float = float("inf"),
+        load: Load | None = None,
     ) -> None:
         self.caller = caller
         self.error: FrameError | None = None
         self.pending: list[Awaitable[bytes]] = []
-        """Answers that are not ready yet: whoever drives the connection takes them out, and sends what they give."""
+        """Answers that are not ready yet: whoever drives the connection takes them out, sends what they give, and calls
+        ``answered`` for each."""
+        self.outstanding = 0
+        """Answers under way, ``pending`` or taken out."""
+        self.max_outstanding = max_outstanding
+        self.load = load or Load(1 << 62)
+        self.version: int | None = None
+        """The iVersion of its first request; None before, 0 where that could not be read."""
+        self._admit: Callable[[int], int] | None = None
+        self._screened = True
+        """New frames are to be looked at before they are answered: for the version, or by ``admit``."""
+        self._turn = turn_seconds
         self._frames = FrameReader(max_frame_bytes)
         self._handle = handle
         self._held: list[bytes] = []
@@ -95,8 +159,25 @@ class Connection:
 
     @property
     def held(self) -> int:
-        """Frames whose turn has not come, because there is so much to send: once it is sent, receive b"" to go on."""
+        """Frames whose turn has not come: receive b"" to go on, once what there was to send is sent, the others had
+        their turn, and the connection is not ``full``."""
         return len(self._held)
+
+    @property
+    def full(self) -> bool:
+        """True while so many answers are under way that no more is to be received."""
+        return self.outstanding >= self.max_outstanding
+
+    def answered(self) -> None:
+        """An answer that was under way is there, or will never be."""
+        self.outstanding -= 1
+        self.load.in_flight -= 1
+
+    def limit_rate(self, admit: Callable[[int], int] | None) -> None:
+        """From now on ask ``admit``, which is told of so many new frames, how many of them may be answered; the others
+        get -9 without being decoded."""
+        self._admit = admit
+        self._screened = admit is not None or self.version is None
 
     @property
     def held_bytes(self) -> int:
@@ -115,7 +196,10 @@ class Connection:
         out: list[bytes] = []
         room = self._max_unsent
         lookup, scope = self._lookup, self._scope
+        began = 0.0
         frames = self._frames.feed(data)
+        if self._screened and frames:
+            frames = self._screen(frames, out)
         left = iter([*self._held, *frames] if self._held else frames)
         for frame in left:
             span = request_id_span(frame)
@@ -131,6 +215,8 @@ class Connection:
                         if room < 0:
                             break
                     continue
+            if not began:
+                began = perf_counter()
             try:
                 answer = self._handle(frame, key, self.caller)
             except Refused as error:
@@ -144,7 +230,30 @@ class Connection:
                     break
             else:
                 self.pending.append(answer)
+                self.outstanding += 1
+                self.load.in_flight += 1
+                if self.outstanding >= self.max_outstanding:
+                    break
+            if perf_counter() - began > self._turn:
+                break
         self._held = list(left)
-        if not self._held:
+        if not self._held and self.error is None:
             self.error = self._frames.error
         return b"".join(out)
+
+    def _screen(self, frames: list[bytes], out: list[bytes]) -> list[bytes]:
+        """Of new frames those that are to be answered; for the others ``out`` gets a refusal."""
+        if self.version is None:
+            self.version = speaks(frames[0]) or 0
+            self._screened = self._admit is not None
+        if self._admit is None:
+            return frames
+        admitted = self._admit(len(frames))
+        for frame in frames[admitted:]:
+            refusal = overloaded(frame, "more requests a second than max_requests_per_peer")
+            if refusal is None:
+                # Nothing says whom the answer would be for: as every other frame that is no request.
+                self.error = Refused("undecodable", "not a request")
+                break
+            out.append(refusal)
+        return frames[:admitted]

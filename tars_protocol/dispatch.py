@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from jce import DecodeError, EncodeError, Reader
 from jce.wire import DEFAULT_MAX_VALUES
 from tars_protocol.bodies import FORMS
-from tars_protocol.connection import Caller, Refused
+from tars_protocol.connection import Caller, Load, Refused, abandon
 from tars_protocol.constants import PING, PacketType, ReturnCode
 from tars_protocol.errors import CallError
 from tars_protocol.frames import HEADER_BYTES
@@ -84,11 +84,22 @@ class DispatchStats:
 
 
 class Dispatcher:
-    """Answers the frames of calls to a set of servants, by name. ``max_values`` bounds the values of one frame."""
+    """Answers the frames of calls to a set of servants, by name.
 
-    def __init__(self, servants: Mapping[str, Servant], *, max_values: int = DEFAULT_MAX_VALUES) -> None:
+    ``max_values`` bounds the values of one frame. While ``load`` is full, a call whose answer takes time gets -9 at
+    once; those that are answered at once are answered.
+    """
+
+    def __init__(
+        self,
+        servants: Mapping[str, Servant],
+        *,
+        max_values: int = DEFAULT_MAX_VALUES,
+        load: Load | None = None,
+    ) -> None:
         self._servants = dict(servants)
-        self._max_values = max_values
+        self._load = load
+        self.max_values = max_values
         self.stats = DispatchStats()
 
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
@@ -102,7 +113,7 @@ class Dispatcher:
     def _handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
         packet = data[HEADER_BYTES:]
         try:
-            reader = Reader(packet, self._max_values)
+            reader = Reader(packet, self.max_values)
             request = REQUEST.decode(reader)
         except DecodeError as error:
             return self._undecodable(packet, error)
@@ -112,7 +123,12 @@ class Dispatcher:
                 return self._results(request, result)
             if isinstance(result, Reply):
                 return b"" if request.cPacketType == PacketType.ONE_WAY else result.frame(request.iRequestId)
-            return self._later(request, result)
+            if self._load is not None and self._load.full:
+                # An async function has not begun before it is waited for.
+                abandon(result)
+                self._load.refused += 1
+                raise CallError(ReturnCode.OVERLOAD, f"{self._load.most} calls are under way: ask again")
+            return _Later(self._later, request, result)
         except Exception as error:
             return self._failed(request, error)
 
@@ -195,6 +211,29 @@ class Dispatcher:
         elif function != PING and function not in known.interface:
             function = OTHER
         self.stats.answers[servant, function, code] += 1
+
+
+class _Later:
+    """The frame of an answer that takes time. Until somebody waits for it nothing is begun, and it can be given up."""
+
+    __slots__ = ("_make", "_request", "_result")
+
+    def __init__(
+        self,
+        make: Callable[[RequestPacket, Awaitable[tuple[Any, ...]]], Awaitable[bytes]],
+        request: RequestPacket,
+        result: Awaitable[tuple[Any, ...]],
+    ) -> None:
+        self._make = make
+        self._request = request
+        self._result = result
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        return self._make(self._request, self._result).__await__()
+
+    def close(self) -> None:
+        """Give it up."""
+        abandon(self._result)
 
 
 def _success(request: RequestPacket, body: bytes) -> Reply:

@@ -9,10 +9,13 @@ import dataclasses
 from typing import Any
 
 
-def setting(default: Any, meaning: str, *, unit: str = "", minimum: float | None = None) -> Any:
+def setting(
+    default: Any, meaning: str, *, unit: str = "", minimum: float | None = None, reloadable: bool = False
+) -> Any:
     """A field of a settings dataclass.
 
     ``meaning`` says what it does and why the default is what it is; ``unit`` is shown beside the value; a number below
-    ``minimum`` is refused where the configuration is read.
+    ``minimum`` is refused where the configuration is read. A ``reloadable`` one can change while the program runs.
     """
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "unit": unit, "minimum": minimum})
+    metadata = {"meaning": meaning, "unit": unit, "minimum": minimum, "reloadable": reloadable}
+    return dataclasses.field(default=default, metadata=metadata)

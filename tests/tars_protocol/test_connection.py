@@ -58,7 +58,7 @@ OTHERS: dict[str, list[Any]] = {
 class Server:
     """A connection's environment that remembers: what was looked up, and what was handed over to be decoded."""
 
-    def __init__(self, answers: dict[bytes, Reply] | None = None, scope: bytes = b"", **limits: int) -> None:
+    def __init__(self, answers: dict[bytes, Reply] | None = None, scope: bytes = b"", **limits: Any) -> None:
         self.answers = answers if answers is not None else {}
         self.keys: list[bytes] = []
         self.handled: list[tuple[bytes, bytes | None, Caller]] = []

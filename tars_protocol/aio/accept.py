@@ -1,0 +1,187 @@
+"""Letting connections in.
+
+Not left to the event loops, because they differ where it matters, when there are no file descriptors left: asyncio
+stops accepting for a second, so that callers wait for nothing; libuv closes what it accepts, and tells nobody. Here the
+caller is closed at once, so that it asks another registry, and that is counted and logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_AT_A_STRETCH: Final = 64
+"""Connections let in before the ones that are open get their turn: about 5 ms."""
+
+_PAUSE: Final = 0.1
+"""Seconds without accepting after an error that closing the caller does not mend."""
+
+_NO_ROOM: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+_GONE: Final = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+    )
+)
+"""Errors of the one connection, which is gone, and not of the socket that is listened on (accept(2))."""
+
+Admit = Callable[[socket.socket, "tuple[str, int]"], asyncio.Protocol | None]
+"""Given an accepted socket and the address of its peer, what drives it; None where it is to be closed."""
+
+
+class Acceptor:
+    """Accepts on some sockets and makes a transport for each connection that ``admit`` takes.
+
+    ``refused`` counts, by reason, those that could not be let in.
+    """
+
+    def __init__(self, name: str, admit: Admit, refused: Counter[str]) -> None:
+        self._name = name
+        self._admit = admit
+        self._refused = refused
+        self._sockets: list[socket.socket] = []
+        self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+        self._spare = -1
+        """A descriptor to give up for a moment where there is no other one, so that a caller can be told."""
+
+    def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Let connections in."""
+        self._spare = _spare()
+        self._sockets = list(sockets)
+        for listening in self._sockets:
+            self._listen(listening)
+
+    async def stop(self) -> None:
+        """Let in what has connected already, then no more; the sockets are closed. They can be used when this ends."""
+        sockets, self._sockets = self._sockets, []
+        for listening in sockets:
+            pause = self._paused.pop(listening, None)
+            if pause is not None:
+                pause.cancel()
+            else:
+                asyncio.get_running_loop().remove_reader(listening)
+            while self._accept(listening):
+                pass
+            listening.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    def _listen(self, listening: socket.socket) -> None:
+        self._paused.pop(listening, None)
+        asyncio.get_running_loop().add_reader(listening, self._readable, listening)
+
+    def _pause(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._paused[listening] = loop.call_later(_PAUSE, self._listen, listening)
+
+    def _readable(self, listening: socket.socket) -> None:
+        for _ in range(_AT_A_STRETCH):
+            if not self._accept(listening):
+                return
+
+    def _accept(self, listening: socket.socket) -> bool:
+        """Let one in; False where nobody waits, or nobody can be let in for now."""
+        try:
+            accepted, address = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _GONE:
+                return True
+            return self._no_room(listening, error)
+        self._take(accepted, address[:2])
+        return True
+
+    def _take(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        try:
+            accepted.setblocking(False)
+            # A peer whose machine died never says so.
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            protocol = self._admit(accepted, address)
+        except Exception:
+            # Of whoever is to drive it; one connection must not keep others out.
+            log.exception("%s: closing %s after a bug", self._name, address[0])
+            self._refused["bug"] += 1
+            protocol = None
+        if protocol is None:
+            accepted.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._open(accepted, protocol), name=f"{self._name} accept")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _open(self, accepted: socket.socket, protocol: asyncio.Protocol) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, accepted)
+        except Exception as error:
+            if not isinstance(error, OSError):
+                log.exception("%s: closing a connection after a bug", self._name)
+                self._refused["bug"] += 1
+            accepted.close()
+            protocol.connection_lost(error)
+
+    def _no_room(self, listening: socket.socket, error: OSError) -> bool:
+        if error.errno not in _NO_ROOM:
+            log.error("%s: can't accept connections: %s; trying again", self._name, error.strerror)
+            self._refused["accept_failed"] += 1
+            self._pause_if_going(listening)
+            return False
+        self._refused["no_file_descriptors"] += 1
+        log.error(
+            "%s: no connection can be let in: %s; callers are closed until there is room. Raise the limit of open "
+            "files (ulimit -n), or lower max_connections",
+            self._name,
+            error.strerror,
+        )
+        if self._turned_away(listening):
+            return True
+        self._pause_if_going(listening)
+        return False
+
+    def _pause_if_going(self, listening: socket.socket) -> None:
+        if listening in self._sockets and listening not in self._paused:
+            self._pause(listening)
+
+    def _turned_away(self, listening: socket.socket) -> bool:
+        """Close the next caller, with the descriptor that is kept for it. False where that did not work either."""
+        if self._spare < 0:
+            self._spare = _spare()
+            return False
+        os.close(self._spare)
+        try:
+            accepted, _ = listening.accept()
+            accepted.close()
+            return True
+        except OSError:
+            return False
+        finally:
+            self._spare = _spare()
+
+
+def _spare() -> int:
+    """A descriptor that is good for nothing but to be closed; -1 where there is none."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1

@@ -1,0 +1,323 @@
+"""One connection's socket: drives a :class:`tars_protocol.connection.Connection`, and cuts it where it must."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable
+from typing import Protocol, cast
+
+from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
+from tars_protocol.aio.peers import Address, admit
+from tars_protocol.connection import Connection, abandon
+from tars_protocol.constants import Version
+from tars_protocol.errors import FrameError
+from tars_protocol.refusals import RECONNECT_FRAME
+
+log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """The server as its connections see it."""
+
+    name: str
+    limits: ServerLimits
+    stats: ServerStats
+
+    def partial_changed(self, by: int) -> None:
+        """There are so many bytes more of incomplete frames than before."""
+
+    def opened(self, peer: Peer) -> None:
+        """A connection that was accepted can be used."""
+
+    def closed(self, peer: Peer) -> None:
+        """A connection is gone, one that never could be used as well."""
+
+
+class Peer(asyncio.Protocol):
+    """One connection's socket.
+
+    Nothing more is read from it while it does not read its answers, while frames wait for their turn, and while too
+    many of its answers are under way.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_completed",
+        "_ending",
+        "_idle",
+        "_partial",
+        "_paused",
+        "_server",
+        "_silent",
+        "_stalled",
+        "_tasks",
+        "_told",
+        "_turn",
+        "_unread",
+        "_unsent",
+        "address",
+        "connection",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: Host, connection: Connection, address: Address) -> None:
+        self.connection = connection
+        self.address = address
+        self._server = server
+        self._silent = True
+        """Nothing has come yet."""
+        self._idle = 0.0
+        """Seconds without a byte."""
+        self._stalled = 0.0
+        """Seconds since the frame began that is not complete; ``_completed`` tells that it is still the same one."""
+        self._completed = 0
+        self._blocked: float | None = None
+        """Seconds since the peer stopped reading; None while it reads."""
+        self._paused = False
+        """Nothing is read from the socket."""
+        self._turn: asyncio.Handle | None = None
+        """Its next turn, where frames are held for it."""
+        self._unsent = 0
+        self._unread = 0.0
+        """Seconds in which ``_unsent`` bytes did not become fewer."""
+        self._ending: float | None = None
+        """Seconds since the connection was closed from here, while answers are still to be sent; None before."""
+        self._told: float | None = None
+        """When it was asked to connect anew, because the server is about to go; None before."""
+        self._partial = 0
+        """Bytes of an incomplete frame, as told to the server."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It can be used now."""
+        # Not an assert: uvloop's transports have the methods but not the base class.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
+        self.limit_rate()
+        self._server.opened(self)
+
+    # -- questions and answers -----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        self._idle = 0.0
+        self._silent = False
+        self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Answer what came in and what is held of earlier reads, as far as the peer takes the answers."""
+        connection = self.connection
+        try:
+            out = connection.receive(data)
+        except Exception as error:
+            self._bug(error)
+            return
+        if out:
+            self.transport.write(out)
+        if connection.pending:
+            self._start_pending()
+        if connection.error is not None:
+            self._end(connection.error)
+            return
+        waiting = connection.waiting
+        if waiting != self._partial:
+            change, self._partial = waiting - self._partial, waiting
+            self._server.partial_changed(change)
+        if connection.held:
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read on, or not, and plan the next turn, as things are now."""
+        connection = self.connection
+        if self.transport.is_closing():
+            return
+        ready = self._blocked is None and not connection.full
+        if connection.held and ready and self._turn is None:
+            # Not at once: first what has come from others meanwhile.
+            self._turn = asyncio.get_running_loop().call_soon(self._go_on)
+        pause = not ready or connection.held > 0
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _go_on(self) -> None:
+        self._turn = None
+        if self._blocked is None and not self.connection.full and not self.transport.is_closing():
+            self._answer(b"")
+            self._set_reading()
+
+    def _start_pending(self) -> None:
+        loop = asyncio.get_running_loop()
+        pending, self.connection.pending = self.connection.pending, []
+        for answer in pending:
+            task = loop.create_task(self._send_when_ready(answer))
+            self._tasks.add(task)
+            task.add_done_callback(functools.partial(self._answered, answer))
+        self._set_reading()
+
+    async def _send_when_ready(self, answer: Awaitable[bytes]) -> None:
+        try:
+            data = await answer
+        except Exception as error:
+            self._bug(error)
+            return
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def _answered(self, answer: Awaitable[bytes], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            # It may not even have begun.
+            abandon(answer)
+        self.connection.answered()
+        if self._paused:
+            self._set_reading()
+
+    def pause_writing(self) -> None:
+        """The peer does not read: take no more questions until it does."""
+        self._blocked = 0.0
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._blocked = None
+        self._set_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone, or never came to be."""
+        for task in self._tasks:
+            task.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
+        for answer in self.connection.pending:
+            abandon(answer)
+            self.connection.answered()
+        self._server.partial_changed(-self._partial)
+        self._partial = 0
+        self._server.closed(self)
+
+    # -- limits --------------------------------------------------------------------------------------------------
+
+    def limit_rate(self) -> None:
+        """Limit requests as the settings are now."""
+        limited = self._server.limits.rate_limit is not RateLimitMode.OFF
+        self.connection.limit_rate(self._admit if limited else None)
+
+    def _admit(self, wanted: int) -> int:
+        limits, stats = self._server.limits, self._server.stats
+        within = admit(self.address, wanted, limits, asyncio.get_running_loop().time())
+        over = wanted - within
+        if not over:
+            return wanted
+        stats.over_rate += over
+        enforced = limits.rate_limit is RateLimitMode.ENFORCE
+        if enforced:
+            stats.rate_refused += over
+        log.warning(
+            "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
+            self._server.name,
+            self.address.name,
+            limits.max_requests_per_peer,
+            "what is above is answered -9" if enforced else "it is answered all the same",
+            extra=self._once_a_peer,
+        )
+        return within if enforced else wanted
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are held for this peer: of an incomplete frame, and of what waits until it reads."""
+        unsent = self.transport.get_write_buffer_size()
+        return self._partial + unsent + (self.connection.held_bytes if self._paused else 0)
+
+    def check_deadlines(self, passed: float) -> None:
+        """Cut the connection where a deadline has passed; ``passed`` seconds have gone by since the last look."""
+        limits = self._server.limits
+        unsent = self.transport.get_write_buffer_size()
+        self._unread = self._unread + passed if unsent and unsent >= self._unsent else 0.0
+        self._unsent = unsent
+        if self._blocked is not None:
+            self._blocked += passed
+        if self._ending is not None:
+            self._ending += passed
+        if max(self._unread, self._blocked or 0.0, self._ending or 0.0) > limits.write_timeout:
+            self.cut("write_timeout")
+            return
+        if self._paused:
+            # It is not the peer that is slow.
+            return
+        self._idle += passed
+        completed = self.connection.completed
+        if self.connection.waiting and completed == self._completed:
+            self._stalled += passed
+        else:
+            self._stalled, self._completed = 0.0, completed
+        if self._stalled > limits.frame_timeout:
+            self.cut("frame_timeout")
+        elif self._silent and self._idle > limits.first_byte_timeout:
+            self.cut("first_byte_timeout")
+        elif self._idle > limits.idle_timeout:
+            self.cut("idle_timeout")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def leave(self, began: float, now: float, farewell: float) -> None:
+        """The server is about to go, since ``began``: ask the peer to connect anew, or close, if this is the moment.
+
+        It is once all that is in flight is answered. Who speaks TARS is asked, and is answered until it closes, for
+        ``farewell`` seconds at most: TarsGo closes within one. Any other would not understand. Who has not asked
+        anything yet may be about to.
+        """
+        if not self.quiet or self.transport.is_closing():
+            return
+        if self._told is not None:
+            over = now - self._told >= farewell
+        elif self.connection.version == Version.TARS:
+            self._told = now
+            self.transport.write(RECONNECT_FRAME)
+            return
+        else:
+            over = self.connection.version is not None or now - began >= farewell
+        if over:
+            self.close()
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing that it asked is without an answer, and nothing of a question has come."""
+        return not (self.connection.outstanding or self.connection.held or self._partial)
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        if self._ending is None:
+            self._ending = 0.0
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abort()
+
+    def cut(self, reason: str) -> None:
+        """Close at once, and count why."""
+        self._server.stats.refused[reason] += 1
+        log.info("%s: cut %s: %s", self._server.name, self.connection.caller, reason, extra=self._once_a_peer)
+        self.transport.abort()
+
+    def _end(self, error: FrameError) -> None:
+        log.warning("%s: closing %s: %s", self._server.name, self.connection.caller, error, extra=self._once_a_peer)
+        self._server.stats.refused[error.reason] += 1
+        self.close()
+
+    def _bug(self, error: Exception) -> None:
+        log.error("%s: closing %s after a bug", self._server.name, self.connection.caller, exc_info=error)
+        self.cut("bug")
+
+    @property
+    def _once_a_peer(self) -> dict[str, str]:
+        """Marks a log record so that a handler may keep it to one for each peer address and a while."""
+        return {"limit_key": self.address.name}

@@ -1,0 +1,69 @@
+"""What the peers behind one address have together: connections, and requests a second."""
+
+from __future__ import annotations
+
+from tars_protocol.aio.limits import RateLimitMode, ServerLimits
+
+
+class Address:
+    """One peer address: ``connections`` that are open, and the requests that it may still send (``tokens``)."""
+
+    __slots__ = ("connections", "name", "seen", "tokens")
+
+    def __init__(self, name: str, tokens: float, now: float) -> None:
+        self.name = name
+        self.connections = 0
+        self.tokens = tokens
+        self.seen = now
+        """When ``tokens`` was right, on the clock that never jumps."""
+
+
+class Addresses:
+    """Every address that has a connection, or had one not long ago."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Address] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def enter(self, name: str, limits: ServerLimits, now: float) -> Address | None:
+        """One more connection from an address; None where it has as many as it may."""
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = Address(name, _burst(limits), now)
+        if known.connections >= limits.max_connections_per_peer:
+            return None
+        known.connections += 1
+        return known
+
+    def leave(self, address: Address, limits: ServerLimits) -> None:
+        """A connection is gone. While rates are limited the address is remembered for a second (see ``forget``): else
+        it would have a second's worth of requests again by connecting anew."""
+        address.connections -= 1
+        if not address.connections and limits.rate_limit is RateLimitMode.OFF:
+            del self._known[address.name]
+
+    def forget(self, limits: ServerLimits, now: float) -> None:
+        """Give up addresses without connections that may send as much again as any other."""
+        full = _burst(limits)
+        for address in [each for each in self._known.values() if not each.connections]:
+            if _tokens(address, limits, now) >= full:
+                del self._known[address.name]
+
+
+def admit(address: Address, wanted: int, limits: ServerLimits, now: float) -> int:
+    """How many of so many requests are within the rate; those are then taken off."""
+    tokens = _tokens(address, limits, now)
+    admitted = min(wanted, int(tokens))
+    address.tokens, address.seen = tokens - admitted, now
+    return admitted
+
+
+def _burst(limits: ServerLimits) -> float:
+    """A second's worth, and one where that would be less."""
+    return max(1.0, limits.max_requests_per_peer)
+
+
+def _tokens(address: Address, limits: ServerLimits, now: float) -> float:
+    return min(_burst(limits), address.tokens + (now - address.seen) * limits.max_requests_per_peer)
