@@ -11,11 +11,12 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from registry import __version__
+from registry.admin.clock import ClockWatch
 from registry.admin.health import AdminServer
-from registry.admin.logs import RateLimit
+from registry.admin.logs import Logs
 from registry.admin.view import Cache, Listener, Requests, View
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
@@ -39,6 +40,10 @@ from tars_protocol.interfaces import query as query_interface
 log = logging.getLogger(__name__)
 
 
+_LAST_SECONDS: Final = 2.0
+"""Of drain_timeout, what is kept for the time after the last connection: to write the snapshot, to close the rest."""
+
+
 class StartError(Exception):
     """Why the service can't start, and what to do about it."""
 
@@ -54,10 +59,10 @@ class Source(Protocol):
         """Follow for ever."""
 
 
-async def build(config: Config, log_limit: RateLimit | None = None) -> App:
+async def build(config: Config, logs: Logs | None = None) -> App:
     """The service for a configuration. Raises StartError where that can't be served."""
     if config.service.chosen_source is SourceKind.KUBERNETES:
-        return await _from_kubernetes(config, log_limit)
+        return await _from_kubernetes(config, logs)
     if config.service.manifests is None:
         raise StartError("no directory to read; name one with --manifests DIR")
     store = TableStore(DIRECTORY_PARTS)
@@ -66,10 +71,10 @@ async def build(config: Config, log_limit: RateLimit | None = None) -> App:
         source.check()
     except SourceError as error:
         raise StartError(str(error)) from None
-    return App(config, store, source, DIRECTORY_PARTS, log_limit)
+    return App(config, store, source, DIRECTORY_PARTS, logs)
 
 
-async def _from_kubernetes(config: Config, log_limit: RateLimit | None) -> App:
+async def _from_kubernetes(config: Config, logs: Logs | None) -> App:
     # It takes 40 MiB and 0.4 s, which only this source needs.
     from registry.kube.client import ClusterConfigError, Credentials, KubeClient
 
@@ -86,7 +91,8 @@ async def _from_kubernetes(config: Config, log_limit: RateLimit | None) -> App:
     source = KubernetesSource(client, store, what, config.reflector)
     log.info("following %s of %s in %s", settings.discover, client.server, ", ".join(names))
     try:
-        return App(config, store, source, [part.part for part in what], log_limit, client.close)
+        parts = [part.part for part in what]
+        return App(config, store, source, parts, logs, close=client.close, new_credentials=client.reload)
     except StartError:
         await client.close()
         raise
@@ -101,14 +107,22 @@ class App:
         store: TableStore,
         source: Source,
         parts: Iterable[Part],
-        log_limit: RateLimit | None = None,
+        logs: Logs | None = None,
+        *,
         close: Callable[[], Awaitable[None]] | None = None,
+        new_credentials: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``close`` is called at the end. Raises StartError where an address can't be listened on."""
+        """``close`` is called at the end, ``new_credentials`` to have credentials read again.
+
+        Raises StartError where an address can't be listened on.
+        """
         service, limits = config.service, config.server
-        self._config = config
-        self._log_limit = log_limit or RateLimit()
+        self.config = config
+        """As it is now: see ``change``."""
+        self._logs = logs
         self._close = close
+        self._new_credentials = new_credentials
+        self._clock = ClockWatch()
         self.store = store
         self._source = source
         path = config.snapshot.snapshot_path
@@ -121,8 +135,9 @@ class App:
         own = SelfAddress(service.chosen_self_host, self.query.port, self.registry.port)
         naming = Naming(service.endpoint_host, service.cluster_domain)
         self.answers = Answers(self.store, naming=naming, self_address=own, limits=config.cache)
-        self._query = Dispatcher({query_interface.SERVANT: query_servant(self.answers)}, max_values=limits.max_values)
-        self._registry = Dispatcher(registry_servants(), max_values=limits.max_values)
+        queries = {query_interface.SERVANT: query_servant(self.answers)}
+        self._query = Dispatcher(queries, max_values=limits.max_values, load=self.query.load)
+        self._registry = Dispatcher(registry_servants(), max_values=limits.max_values, load=self.registry.load)
         self.synced = asyncio.Event()
         self._stopping = False
         self._crashes = 0
@@ -137,12 +152,13 @@ class App:
             self._snapshot.restore()
             self._keep_going("the snapshot", self._snapshot.run)
         self._keep_going("the source", self._source.run)
-        self._admin = AdminServer(self._view())
+        self._keep_going("the look at the clock", self._clock.run)
+        self._admin = AdminServer(self._view(), self.config.admin)
         for sockets in self._admin_sockets.values():
             await self._admin.start(sockets)
         await self.query.start()
         await self.registry.start()
-        service = self._config.service
+        service = self.config.service
         log.info("tars-registry %s, source %s", __version__, service.chosen_source)
         log.info("queries: %s", ListenAddress(service.query_listen.host, self.query.port))
         log.info("tarsnodes: %s", ListenAddress(service.registry_listen.host, self.registry.port))
@@ -150,11 +166,35 @@ class App:
             host, port = sockets[0].getsockname()[:2]
             log.info("health and metrics (%s): http://%s/", option, ListenAddress(host, port))
 
-    async def stop(self) -> None:
-        """Stop listening, send what is answered, close everything."""
+    async def stop(self, delay: float = 0.0, hurry: asyncio.Event | None = None) -> bool:
+        """Not ready from now on; after ``delay`` stop listening, answer what is in flight, ask clients to connect
+        elsewhere, close everything. With a ``hurry``, as soon as that is set, all without waiting for anybody.
+
+        False where it was not done within drain_timeout: what is left then may hang for ever.
+        """
         self._stopping = True
-        grace = self._config.service.stop_timeout
-        await asyncio.gather(self.query.stop(grace), self.registry.stop(grace))
+        service = self.config.service
+        clock = asyncio.get_running_loop().time
+        end = clock() + service.drain_timeout
+        rest = min(_LAST_SECONDS, service.drain_timeout / 4)
+        if delay:
+            log.info("not ready any more; connections are still taken for %g s (drain_delay)", delay)
+            await _unless(hurry, min(delay, end - rest - clock()))
+        grace = max(0.0, end - rest - clock())
+        await asyncio.gather(
+            *(server.drain(grace, service.reconnect_grace, hurry) for server in (self.query, self.registry))
+        )
+        try:
+            async with asyncio.timeout_at(max(end, clock() + rest)):
+                await self._finish()
+        except TimeoutError:
+            log.error(
+                "not all was closed within drain_timeout (%g s); the rest is left as it is", service.drain_timeout
+            )
+            return False
+        return True
+
+    async def _finish(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,6 +204,23 @@ class App:
             await self._admin.stop()
         if self._close:
             await self._close()
+
+    def change(self, config: Config) -> None:
+        """Go on with another configuration, of which only what is reloadable differs."""
+        self.config = config
+        if self._logs:
+            self._logs.change(config.service.log_level, config.log)
+        for server in (self.query, self.registry):
+            server.change_limits(config.server)
+        for dispatcher in (self._query, self._registry):
+            dispatcher.max_values = config.server.max_values
+        if self._admin:
+            self._admin.limits = config.admin
+
+    async def read_credentials(self) -> None:
+        """Read those for the cluster again, where there are any."""
+        if self._new_credentials:
+            await self._new_credentials()
 
     def example_id(self) -> str | None:
         """The id of some object in the table, for those who want to try."""
@@ -176,7 +233,7 @@ class App:
 
     def _bind(self) -> None:
         """Take every address, or none of them and raise StartError."""
-        service = self._config.service
+        service = self.config.service
         wanted: dict[str, ListenAddress | None] = {
             "--query-listen": service.query_listen,
             "--registry-listen": service.registry_listen,
@@ -207,13 +264,15 @@ class App:
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _connect_query(self, caller: Caller) -> Connection:
-        return self._connect(caller, self._query, self.answers.lookup, self.answers.scope(caller))
+        return self._connect(caller, self.query, self._query, self.answers.lookup, self.answers.scope(caller))
 
     def _connect_registry(self, caller: Caller) -> Connection:
-        return self._connect(caller, self._registry, unknown, b"")
+        return self._connect(caller, self.registry, self._registry, unknown, b"")
 
-    def _connect(self, caller: Caller, dispatcher: Dispatcher, lookup: Lookup, scope: bytes) -> Connection:
-        limits = self._config.server
+    def _connect(
+        self, caller: Caller, server: Server, dispatcher: Dispatcher, lookup: Lookup, scope: bytes
+    ) -> Connection:
+        limits = self.config.server
         return Connection(
             caller,
             dispatcher.handle,
@@ -221,6 +280,9 @@ class App:
             scope=scope,
             max_frame_bytes=limits.max_frame_bytes,
             max_unsent_bytes=limits.max_unsent_bytes,
+            max_outstanding=limits.max_outstanding,
+            turn_seconds=limits.turn_time,
+            load=server.load,
         )
 
     def _keep_going(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -254,7 +316,7 @@ class App:
             reasons += [f"{problem}" for status in statuses for problem in status.problems if not status.synced]
         reasons += [f"{name} crashed ({reason}); it is started again" for name, reason in self._crashed.items()]
         reasons += [f"{status.name} crashed; it is started again" for status in statuses if status.state == "crashed"]
-        longest = self._config.kubernetes.stale_after
+        longest = self.config.kubernetes.stale_after
         if longest and self.staleness() > longest:
             reasons.append(f"the table was last known to be current {self.staleness():.0f} s ago (stale_after)")
         return reasons
@@ -264,8 +326,8 @@ class App:
         now = time.monotonic()
         ages = [_age(status, now) for status in self._source.statuses]
         if None in ages:
-            written = self._snapshot.written if self._snapshot and self.store.table.synced else None
-            return max(0.0, time.time() - written) if written is not None else float("inf")
+            restored = self._snapshot.age if self._snapshot and self.store.table.synced else None
+            return float("inf") if restored is None else restored
         return max((age for age in ages if age is not None), default=0.0)
 
     def _view(self) -> View:
@@ -277,15 +339,32 @@ class App:
             sources=lambda: self._source.statuses,
             requests=self._requests,
             cache=self._cache,
-            listeners=lambda: [
-                Listener(server.name, server.open_connections, server.stats.accepted, server.stats.refused)
-                for server in (self.query, self.registry)
-            ],
+            listeners=self._listeners,
             not_ready=self.not_ready,
             staleness=self.staleness,
             snapshot=lambda: (self._snapshot.written, self._snapshot.errors) if self._snapshot else None,
-            log_lines_left_out=lambda: self._log_limit.left_out,
+            log_lines_left_out=lambda: self._logs.left_out if self._logs else 0,
+            log_lines_lost=lambda: self._logs.lost if self._logs else 0,
+            clock_jumps=lambda: self._clock.jumps,
         )
+
+    def _listeners(self) -> list[Listener]:
+        listeners = [
+            Listener(
+                server.name,
+                server.open_connections,
+                server.stats.accepted,
+                server.stats.refused,
+                server.load.in_flight,
+                {"overload": server.load.refused, "rate": server.stats.rate_refused},
+                server.stats.over_rate,
+            )
+            for server in (self.query, self.registry)
+        ]
+        if self._admin:
+            stats = self._admin.stats
+            listeners.append(Listener("admin", self._admin.open_connections, stats.accepted, stats.refused))
+        return listeners
 
     def _requests(self) -> Requests:
         answers: Counter[tuple[str, str, str]] = Counter()
@@ -310,6 +389,17 @@ class App:
             entries=self.answers.entries,
             bytes=self.answers.kept_bytes,
         )
+
+
+async def _unless(hurry: asyncio.Event | None, seconds: float) -> None:
+    """Wait so long, or until there is a hurry."""
+    if hurry is None:
+        await asyncio.sleep(seconds)
+        return
+    try:
+        await asyncio.wait_for(hurry.wait(), max(0.0, seconds))
+    except TimeoutError:
+        pass
 
 
 def _age(status: SourceStatus, now: float) -> float | None:

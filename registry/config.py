@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import yaml
 
+from registry.admin.health import AdminLimits
 from registry.admin.logs import LogLimits
 from registry.answers import CacheLimits
 from registry.kube.settings import ReflectorSettings
@@ -133,11 +134,32 @@ class ServiceSettings:
         f"with which clients go on asking. By default {SERVICE_NAME} inside a pod, and elsewhere the address that the "
         "caller connected to.",
     )
-    log_level: LogLevel = setting(LogLevel.INFO, "The least serious messages that are logged.")
+    log_level: LogLevel = setting(LogLevel.INFO, "The least serious messages that are logged.", reloadable=True)
     log_format: LogFormat = setting(LogFormat.TEXT, "How log lines are written, to standard error.")
     event_loop: EventLoop = setting(EventLoop.AUTO, "auto takes uvloop where it is installed; it is faster.")
-    stop_timeout: float = setting(
-        5.0, "For answers that are still to be sent when the service is stopped.", unit="seconds", minimum=0
+    drain_delay: float = setting(
+        5.0,
+        "After SIGTERM, not ready any more, connections are still taken for so long: it takes Kubernetes a moment to "
+        "send nobody here any more, up to a few seconds on a busy cluster. Not after SIGINT.",
+        unit="seconds",
+        minimum=0,
+        reloadable=True,
+    )
+    reconnect_grace: float = setting(
+        2.0,
+        "For clients that were asked to connect elsewhere (_reconnect_), before their connection is closed; they are "
+        "answered meanwhile. TarsGo closes it itself, half a second to a second later.",
+        unit="seconds",
+        minimum=0,
+        reloadable=True,
+    )
+    drain_timeout: float = setting(
+        20.0,
+        "From SIGTERM to the exit, drain_delay included; what is not answered by then is not. It must be less than the "
+        "pod's terminationGracePeriodSeconds, 30 by default.",
+        unit="seconds",
+        minimum=0,
+        reloadable=True,
     )
 
     @property
@@ -162,6 +184,7 @@ class Config:
 
     service: ServiceSettings = dataclasses.field(default_factory=ServiceSettings)
     server: ServerLimits = dataclasses.field(default_factory=ServerLimits)
+    admin: AdminLimits = dataclasses.field(default_factory=AdminLimits)
     cache: CacheLimits = dataclasses.field(default_factory=CacheLimits)
     directory: DirectorySettings = dataclasses.field(default_factory=DirectorySettings)
     kubernetes: KubernetesSettings = dataclasses.field(default_factory=KubernetesSettings)
@@ -173,6 +196,7 @@ class Config:
 TITLES: Final = {
     "service": "Service",
     "server": "Connections",
+    "admin": "Health and metrics",
     "cache": "Kept answers",
     "directory": "Directory source",
     "kubernetes": "Kubernetes source",
@@ -185,7 +209,10 @@ TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as declared: ``part`` of the configuration, ``name``, type, default, documentation."""
+    """One setting as declared: ``part`` of the configuration, ``name``, type, default, documentation.
+
+    ``reloadable``: it can change while the service runs.
+    """
 
     part: str
     name: str
@@ -194,6 +221,7 @@ class Setting:
     meaning: str
     unit: str
     minimum: float | None
+    reloadable: bool
 
     @property
     def option(self) -> str:
@@ -279,7 +307,14 @@ def settings() -> Iterator[Setting]:
         for field in dataclasses.fields(cls):
             meta = field.metadata
             yield Setting(
-                part.name, field.name, hints[field.name], field.default, meta["meaning"], meta["unit"], meta["minimum"]
+                part.name,
+                field.name,
+                hints[field.name],
+                field.default,
+                meta["meaning"],
+                meta["unit"],
+                meta["minimum"],
+                meta["reloadable"],
             )
 
 
@@ -345,6 +380,9 @@ def reference_page() -> str:
         "Each setting can be given as an option of `tars-registry serve`, as an environment variable, or in a YAML",
         "file named by `--config FILE` (or `TARS_REGISTRY_CONFIG`). An option stands over a variable, that over the",
         "file, that over the default. Numbers of bytes may be written with Ki, Mi or Gi.",
+        "",
+        "On SIGHUP the file is read again. Settings that are marked as re-read change at once, the others, which the",
+        "log then names, with the next start. A file with a mistake changes nothing.",
     ]
     for part, title in TITLES.items():
         lines += [
@@ -358,7 +396,6 @@ def reference_page() -> str:
             if item.part == part:
                 default = f"{item.shown_default} {item.unit}".strip()
                 values = f" One of {', '.join(item.kind)}." if issubclass(item.kind, StrEnum) else ""
-                lines.append(
-                    f"| `{item.name}` | `{item.option}` | `{item.variable}` | {default} | {item.meaning}{values} |"
-                )
+                meaning = item.meaning + values + (" Re-read." if item.reloadable else "")
+                lines.append(f"| `{item.name}` | `{item.option}` | `{item.variable}` | {default} | {meaning} |")
     return "\n".join([*lines, ""])

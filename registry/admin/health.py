@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 
 from registry.admin.metrics import Metrics
 from registry.admin.view import View
+from tars_protocol.aio.accept import Acceptor
+from tars_protocol.aio.limits import ServerStats
+from tars_protocol.settings import setting
+
+log = logging.getLogger(__name__)
 
 _INDEX = """tars-registry {version}
 /healthz   200 while the process runs
@@ -17,17 +26,61 @@ _INDEX = """tars-registry {version}
 """
 
 
+@dataclass(frozen=True, slots=True)
+class AdminLimits:
+    """What the pages may use up."""
+
+    admin_max_connections: int = setting(
+        64,
+        "Connections to the pages at once; one more is closed at once. Probes and scrapers need a few, and each takes "
+        "a file descriptor.",
+        minimum=1,
+        reloadable=True,
+    )
+    admin_timeout: float = setting(
+        10.0,
+        "For a connection to the pages as a whole, which serves one request: kubelet's probes wait 1 s, Prometheus "
+        "10 s by default.",
+        unit="seconds",
+        minimum=1,
+        reloadable=True,
+    )
+
+
 class AdminServer:
     """Serves the pages on sockets that are bound already."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, limits: AdminLimits | None = None) -> None:
+        self.limits = limits or AdminLimits()
+        self.stats = ServerStats()
         self._view = view
         self._metrics = Metrics(view)
-        self._runners: list[web.AppRunner] = []
+        self._acceptors: list[Acceptor] = []
+        self._open = 0
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return self._open
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these sockets."""
-        app = web.Application()
+        if self._runner is None:
+            self._runner = await self._serving()
+        acceptor = Acceptor("admin", self._accepted, self.stats.refused)
+        acceptor.start(sockets)
+        self._acceptors.append(acceptor)
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        for acceptor in self._acceptors:
+            await acceptor.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _serving(self) -> web.AppRunner:
+        app = web.Application(middlewares=[_one_request])
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -38,14 +91,28 @@ class AdminServer:
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
-        self._runners.append(runner)
-        for bound in sockets:
-            await web.SockSite(runner, bound).start()
+        return runner
 
-    async def stop(self) -> None:
-        """Stop serving."""
-        for runner in self._runners:
-            await runner.cleanup()
+    def _accepted(self, _: socket.socket, address: tuple[str, int]) -> asyncio.Protocol | None:
+        self.stats.accepted += 1
+        if self._open >= self.limits.admin_max_connections:
+            self.stats.refused["too_many_connections"] += 1
+            log.warning(
+                "admin: closed a connection of %s at once: there are %d (admin_max_connections)",
+                address[0],
+                self.limits.admin_max_connections,
+                extra={"limit_key": address[0]},
+            )
+            return None
+        make_handler = self._runner.server if self._runner is not None else None
+        if make_handler is None:  # it is stopping
+            return None
+        self._open += 1
+        return _Page(self, make_handler(), address[0])
+
+    def closed(self) -> None:
+        """A connection is gone."""
+        self._open -= 1
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=_INDEX.format(version=self._view.version))
@@ -63,3 +130,64 @@ class AdminServer:
         return web.Response(
             body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+@web.middleware
+async def _one_request(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Close after the answer, so that one deadline is enough for a connection."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.force_close()
+        raise
+    response.force_close()
+    return response
+
+
+class _Page(asyncio.Protocol):
+    """One connection: aiohttp's own protocol, which waits for a request for ever, with a deadline."""
+
+    def __init__(self, server: AdminServer, handler: web.RequestHandler, peer: str) -> None:
+        self._server = server
+        self._handler = handler
+        self._peer = peer
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It can be used now."""
+        self._transport = cast(asyncio.Transport, transport)
+        seconds = self._server.limits.admin_timeout
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+        self._handler.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        self._handler.data_received(data)
+
+    def eof_received(self) -> None:
+        """No more will come."""
+        self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone, or never came to be."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._handler.connection_lost(exc)
+        self._server.closed()
+
+    def _too_slow(self) -> None:
+        self._server.stats.refused["timeout"] += 1
+        log.info("admin: cut %s: admin_timeout is over", self._peer, extra={"limit_key": self._peer})
+        if self._transport is not None:
+            self._transport.abort()

@@ -57,6 +57,8 @@ class Metrics(Collector):
         yield from self._listeners()
         yield _gauge("ready", "1 where the service is ready to answer.", float(not self._view.not_ready()))
         yield _counter("log_lines_left_out", "Log lines left out by the rate limit.", self._view.log_lines_left_out())
+        yield _counter("log_lines_lost", "Log lines that standard error did not take.", self._view.log_lines_lost())
+        yield _counter("clock_jumps", "Times that the time of day was set.", self._view.clock_jumps())
 
     def _build_info(self) -> Metric:
         view = self._view
@@ -151,12 +153,25 @@ class Metrics(Collector):
             "Connections refused or cut, by reason.",
             labels=["listener", "reason"],
         )
+        in_flight = GaugeMetricFamily(_PREFIX + "requests_in_flight", "Answers under way.", labels=["listener"])
+        overload = CounterMetricFamily(
+            _PREFIX + "requests_refused", "Requests answered -9, by reason.", labels=["listener", "reason"]
+        )
+        over_rate = CounterMetricFamily(
+            _PREFIX + "requests_over_rate",
+            "Requests above max_requests_per_peer, answered or not.",
+            labels=["listener"],
+        )
         for listener in self._view.listeners():
             open_now.add_metric([listener.name], listener.open)
             accepted.add_metric([listener.name], listener.accepted)
+            in_flight.add_metric([listener.name], listener.in_flight)
+            over_rate.add_metric([listener.name], listener.over_rate)
             for reason, count in sorted(listener.refused.items()):
                 refused.add_metric([listener.name, reason], count)
-        yield from (open_now, accepted, refused)
+            for reason, count in sorted(listener.requests_refused.items()):
+                overload.add_metric([listener.name, reason], count)
+        yield from (open_now, accepted, refused, in_flight, overload, over_rate)
 
 
 def _since(moment: float | None, now: float) -> float | None:

@@ -17,6 +17,12 @@ class Listener:
     open: int
     accepted: int
     refused: Mapping[str, int]
+    in_flight: int = 0
+    """Answers that are under way."""
+    requests_refused: Mapping[str, int] = field(default_factory=dict)
+    """Requests answered -9, by reason."""
+    over_rate: int = 0
+    """Requests above the rate limit, answered or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +66,7 @@ class View:
     snapshot: Callable[[], tuple[float | None, int] | None] = field(default=lambda: None)
     """Unix time of the snapshot file (None: no file yet) and failed writings; None where there is to be no file."""
     log_lines_left_out: Callable[[], int] = field(default=lambda: 0)
+    log_lines_lost: Callable[[], int] = field(default=lambda: 0)
+    """Log lines that standard error did not take."""
+    clock_jumps: Callable[[], int] = field(default=lambda: 0)
+    """How often the time of day was set."""

@@ -7,7 +7,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from typing import Any
 from registry import config
 from registry.admin import logs
 from registry.app import App, StartError, build
+from registry.cli.descriptors import fitted
 from registry.cli.errors import CommandError
+from registry.cli.reload import compare
 from registry.config import Config, EventLoop, ListenAddress, SourceKind
 
 log = logging.getLogger(__name__)
@@ -48,29 +49,25 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     given = {name: value for name, value in vars(options).items() if isinstance(value, str)}
     file = given.pop("config", None) or os.environ.get(config.ENVIRONMENT_PREFIX + "CONFIG")
+
+    def read() -> Config:
+        return config.load(given, os.environ, Path(file) if file else None)
+
     try:
-        loaded = config.load(given, os.environ, Path(file) if file else None)
+        loaded = read()
     except config.ConfigError as error:
         raise CommandError(str(error)) from None
-    limit = logs.set_up(loaded.service.log_level, loaded.service.log_format, loaded.log)
-    with asyncio.Runner(loop_factory=_loop_factory(loaded.service.event_loop)) as runner:
-        return runner.run(_serve(loaded, limit))
-
-
-def _raise_descriptor_limit(wanted: int) -> None:
-    """Ask the system for as many file descriptors as the connections of both ports may take."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < reachable:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-        soft = reachable
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        log.warning(
-            "%d file descriptors at most, fewer than max_connections on two ports may take (%d): raise the hard limit "
-            "(ulimit -Hn), or lower --max-connections",
-            soft,
-            wanted,
-        )
+    log_set_up = logs.set_up(loaded.service.log_level, loaded.service.log_format, loaded.log)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(loaded.service.event_loop)) as runner:
+            closed = runner.run(_serve(loaded, read, log_set_up))
+            if not closed:
+                # The runner would wait for what hangs, a file system perhaps.
+                log_set_up.close()
+                os._exit(0)
+    finally:
+        log_set_up.close()
+    return 0
 
 
 def _loop_factory(choice: EventLoop) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -86,26 +83,77 @@ def _loop_factory(choice: EventLoop) -> Callable[[], asyncio.AbstractEventLoop] 
     return uvloop.new_event_loop
 
 
-async def _serve(loaded: Config, limit: logs.RateLimit) -> int:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+async def _serve(loaded: Config, read: Callable[[], Config], log_set_up: logs.Logs) -> bool:
+    """Serve until a signal says otherwise; False where something could not be closed in time."""
+    signals = _Signals(asyncio.get_running_loop())
     try:
-        app = await build(loaded, limit)
+        app = await build(loaded, log_set_up)
     except StartError as error:
         raise CommandError(str(error)) from None
-    _raise_descriptor_limit(2 * loaded.server.max_connections)
+    try:
+        app.change(fitted(loaded))
+    except CommandError:
+        await app.stop()
+        raise
     # What was imported stays for good; the garbage collector would look through it again and again, 50 ms each time.
     gc.collect()
     gc.freeze()
     await app.start()
     hint = asyncio.create_task(_tell_how_to_ask(app, loaded))
-    await stop.wait()
+    reloading = asyncio.create_task(_reload_when_told(app, loaded, read, signals.reload))
+    await signals.stop.wait()
     hint.cancel()
+    reloading.cancel()
+    delay = app.config.service.drain_delay if signals.stopped_by == signal.SIGTERM else 0.0
     log.info("stopping")
-    await app.stop()
-    return 0
+    return await app.stop(delay, signals.hurry)
+
+
+class _Signals:
+    """SIGTERM and SIGINT stop the service, a second of them hurries; SIGHUP has the configuration read again.
+
+    SIGINT is of somebody at a terminal: no cluster is to be given time to notice.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.reload = asyncio.Event()
+        self.stopped_by = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+
+    def _stop(self, number: int) -> None:
+        if self.stop.is_set():
+            log.info("told again to stop: waiting for nobody")
+            self.hurry.set()
+            return
+        self.stopped_by = number
+        self.stop.set()
+
+
+async def _reload_when_told(app: App, loaded: Config, read: Callable[[], Config], told: asyncio.Event) -> None:
+    while True:
+        await told.wait()
+        told.clear()
+        try:
+            wanted = read()
+            changes = compare(loaded, wanted)
+            fitting = fitted(changes.config)
+        except (config.ConfigError, CommandError) as error:
+            log.error("told to read the configuration again, which can't be used; all stays as it is: %s", error)
+            continue
+        try:
+            app.change(fitting)
+            await app.read_credentials()
+        except Exception:
+            log.exception("the configuration was read again, but not all of it could be changed")
+            continue
+        loaded = changes.config
+        log.info("read the configuration again; changed: %s", "; ".join(changes.applied) or "nothing")
+        if changes.later:
+            log.warning("changed in the configuration, but only from the next start on: %s", "; ".join(changes.later))
 
 
 async def _tell_how_to_ask(app: App, loaded: Config) -> None:

@@ -56,6 +56,7 @@ class KubernetesSettings:
         "same: an old address is better than none.",
         unit="seconds",
         minimum=0,
+        reloadable=True,
     )
 
 

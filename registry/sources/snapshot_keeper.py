@@ -43,14 +43,23 @@ class SnapshotKeeper:
         self.errors = 0
         self.written: float | None = None
         """Unix time of the file's table; None where there is no file."""
+        self._age = 0.0
+        self._since = 0.0
+        """The table of the file was so old at this moment of a clock that nobody can set."""
         store.subscribe(lambda _: self._changed.set())
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the file's table was current; None where there is no file. Setting the clock changes nothing
+        of it, but between two runs of the service there is no other clock."""
+        return None if self.written is None else self._age + time.monotonic() - self._since
 
     def restore(self) -> bool:
         """Fill the table from the file, where it has all that the table needs. True where that was done."""
         found = snapshot.load(self._path)
         if found is None:
             return False
-        self.written = found.written
+        self._dated(found.written)
         missing = self._parts - found.parts
         if missing:
             names = sorted(f"{kind} in {namespace}" if namespace else str(kind) for kind, namespace in missing)
@@ -63,9 +72,13 @@ class SnapshotKeeper:
         self._store.restore(followed)
         # What was restored is not written again: it is no newer than the file.
         self._changed.clear()
-        age = max(0.0, time.time() - found.written)
-        log.warning("%s: serving the table of %.0f s ago until the sources are synchronised", self._path, age)
+        log.warning("%s: serving the table of %.0f s ago until the sources are synchronised", self._path, self._age)
         return True
+
+    def _dated(self, written: float) -> None:
+        """There is a file of this Unix time."""
+        self.written = written
+        self._age, self._since = max(0.0, time.time() - written), time.monotonic()
 
     async def run(self) -> None:
         """Write after changes, for ever."""
@@ -100,7 +113,7 @@ class SnapshotKeeper:
         if self._failed:
             log.info("%s: the snapshot is written again", self._path)
         self._failed = False
-        self.written = now
+        self._dated(now)
 
     async def _replace_file(self, lines: Iterable[bytes]) -> None:
         """Write in a thread, one file after the other: threads can't be cancelled."""

@@ -258,7 +258,8 @@ class _Link(asyncio.Protocol):
 
     def forget(self, request_id: int) -> None:
         """No longer wait for an answer; one that still comes is dropped."""
-        self._waiting.pop(request_id, None)
+        if self._waiting.pop(request_id, None) is not None and self._retired and not self._waiting:
+            self.close()
 
     def send(self, request: RequestPacket) -> None:
         """Hand a call to the connection."""
@@ -280,6 +281,9 @@ class _Link(asyncio.Protocol):
                 answer.set_result(response)
         if self._frames.error is not None:
             self._fail(CallError(ReturnCode.CLIENT_DECODE, str(self._frames.error)))
+        elif self._retired and not self._waiting:
+            # The server waits for it.
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(NotConnected(f"the server closed the connection{f': {exc}' if exc else ''}"))

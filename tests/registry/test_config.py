@@ -154,7 +154,7 @@ def test_the_file_is_read_as_one_writes_it(tmp_path: Path) -> None:
     metrics_listen: 17893
     admin_listen: "[::1]:17892"
     endpoint_host: Pod-IP
-    stop_timeout: 2.5
+    drain_timeout: 2.5
     cache_bytes: 16Mi
     log_burst: 20
     """
@@ -165,7 +165,7 @@ def test_the_file_is_read_as_one_writes_it(tmp_path: Path) -> None:
     assert service.metrics_listen == ListenAddress("", 17893)
     assert service.admin_listen == ListenAddress("::1", 17892)
     assert service.endpoint_host is EndpointHost.POD_IP
-    assert (service.stop_timeout, loaded.cache.cache_bytes, loaded.log.log_burst) == (2.5, 16 << 20, 20)
+    assert (service.drain_timeout, loaded.cache.cache_bytes, loaded.log.log_burst) == (2.5, 16 << 20, 20)
 
 
 @pytest.mark.parametrize("in_pod", [True, False])

@@ -22,7 +22,8 @@ def loopback(manifests: Path, **service: Any) -> Config:
         query_listen=anywhere,
         registry_listen=anywhere,
         admin_listen=anywhere,
-        stop_timeout=1.0,
+        drain_timeout=4.0,
+        reconnect_grace=0.2,
     )
     return Config(service=dataclasses.replace(settings, **service))
 

@@ -78,6 +78,8 @@ async def serving(manifests: Path, *options: str, query_port: int = 0, synced: b
         f"--query-listen=127.0.0.1:{query_port}",
         "--registry-listen=127.0.0.1:0",
         "--admin-listen=127.0.0.1:0",
+        "--drain-delay=0",
+        "--reconnect-grace=0.2",
         *options,
         stderr=asyncio.subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if not name.startswith("TARS_REGISTRY_")},

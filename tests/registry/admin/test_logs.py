@@ -229,6 +229,7 @@ def test_set_up_sends_all_lines_through_one_limited_handler(root: logging.Logger
     logger.debug("too little")
     for number in range(5):
         logger.info("line %d", number)
+    assert limit.close()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
     assert limit.left_out == 2
