@@ -30,7 +30,7 @@ PIP = $$( [ -x $(BIN)/pip ] && echo $(BIN)/python -m pip || echo $$(cat $(VENV_M
 help: ## Show this list
 	@echo 'tars-registry: the registry of the TARS RPC framework, for Kubernetes'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  ARGS="…" is passed on: make test ARGS="-k frames", make run ARGS="--help".'
 	@echo '  PYTHON=… names the Python that .venv is made with (3.11 or newer).'
@@ -62,8 +62,15 @@ lint: $(DEV_READY) ## Check style, types and layers, without the tests
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: prove
-prove: $(DEV_READY) ## Kill the API server 100 times and report in docs/proofs/ (15 minutes)
+prove: prove-outages prove-rolling ## Long proofs, 100 rounds each, with reports in docs/proofs/ (20 minutes)
+
+.PHONY: prove-outages
+prove-outages: $(DEV_READY) ## Kill the API server again and again (15 minutes)
 	$(BIN)/python -m tests.prove.outages $(or $(ARGS),--rounds 100 --longest-gap 20)
+
+.PHONY: prove-rolling
+prove-rolling: $(DEV_READY) ## Replace a pair of registries under load again and again (6 minutes)
+	$(BIN)/python -m tests.prove.rolling $(or $(ARGS),--rounds 100)
 
 .PHONY: test-matrix
 test-matrix: ## Run the tests on each Python that can be had, 3.11 and newer

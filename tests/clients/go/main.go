@@ -28,6 +28,7 @@ type command struct {
 	ID       string `json:"id"`
 	Set      string `json:"set"`
 	Station  string `json:"station"`
+	Workers  int    `json:"workers"`
 }
 
 type answer map[string]any
@@ -37,6 +38,7 @@ type client struct {
 	locator string
 	query   *queryf.QueryF
 	proxies map[string]*hello
+	load    *load
 }
 
 func main() {
@@ -112,6 +114,10 @@ func (c *client) run(cmd command) answer {
 		return c.endpoints(cmd.Obj)
 	case "query":
 		return c.ask(cmd)
+	case "load":
+		return c.startLoad(cmd)
+	case "loaded":
+		return c.stopLoad()
 	case "quit":
 		return answer{"ok": true}
 	}
