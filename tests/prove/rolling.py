@@ -28,12 +28,12 @@ REPORT: Final = ROOT / "docs" / "proofs" / "rolling-restarts.md"
 
 def report(seen: Restarts, command: str, at_commit: str, began: datetime, seconds: float) -> str:
     """The report, as Markdown."""
-    drains = seen.drains
+    drains, calls, queries = seen.drains, seen.calls, seen.queries
     lines = [
         "# Rolling restarts of a pair",
         "",
-        "Written by `make prove` (tests/prove/rolling.py). Two registries stand behind one address, as behind a Service",
-        "of Kubernetes: a connection goes to one that is ready, and stays there. In each round both are stopped with",
+        "Written by `make prove` (tests/prove/rolling.py). Two registries stand behind one address, as a Service of",
+        "Kubernetes: a connection goes to one that is ready, and stays there. In each round both are stopped with",
         f"SIGTERM and replaced, one after the other; for {NOTICED_AFTER:g} s after the signal new connections still go",
         "to the one that is stopping. Meanwhile clients call a servant and query the registry without a pause longer",
         "than 2 ms, and refresh their endpoints 20 times a second.",
@@ -49,8 +49,8 @@ def report(seen: Restarts, command: str, at_commit: str, began: datetime, second
         f"| client | {seen.client}, {CLIENTS} processes with {WORKERS} callers and {WORKERS} askers each |",
         f"| registries | `{' '.join(OPTIONS)}` |",
         f"| rounds | {seen.rounds}, of two restarts each |",
-        f"| calls of the servant | {seen.calls.done}, failed: {seen.calls.failed}, slowest {seen.calls.slowest_ms} ms |",
-        f"| queries | {seen.queries.done}, failed: {seen.queries.failed}, slowest {seen.queries.slowest_ms} ms |",
+        f"| calls of the servant | {calls.done}, failed: {calls.failed}, slowest {calls.slowest_ms} ms |",
+        f"| queries | {queries.done}, failed: {queries.failed}, slowest {queries.slowest_ms} ms |",
         f"| from SIGTERM to the exit | median {statistics.median(drains):.2f} s, worst {max(drains):.2f} s |",
         f"| later than drain_timeout ({DRAINED_WITHIN:g} s) | {sum(each > DRAINED_WITHIN for each in drains)} |",
         f"| exit statuses | {', '.join(map(str, sorted(seen.statuses)))} |",
@@ -75,10 +75,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
 
     def told(number: int, seen: Restarts) -> None:
-        print(
-            f"round {number}/{options.rounds}: {seen.drains[-2]:.2f} s and {seen.drains[-1]:.2f} s from SIGTERM to exit",
-            flush=True,
-        )
+        first, second = seen.drains[-2:]
+        print(f"round {number}/{options.rounds}: {first:.2f} s and {second:.2f} s from SIGTERM to exit", flush=True)
 
     at_commit, began, started = commit(), datetime.now(UTC), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
