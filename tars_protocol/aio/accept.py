@@ -142,39 +142,39 @@ class Acceptor:
             protocol.connection_lost(error)
 
     def _no_room(self, listening: socket.socket, error: OSError) -> bool:
-        if error.errno not in _NO_ROOM:
-            log.error("%s: can't accept connections: %s; trying again", self._name, error.strerror)
+        short = error.errno in _NO_ROOM
+        # Without a descriptor the system says so even where nobody waits.
+        turned_away = self._turn_away(listening) if short else None
+        if turned_away is False:
+            return False
+        if short:
+            self._refused["no_file_descriptors"] += 1
+            log.error(
+                "%s: no connection can be let in: %s; callers are closed until there is room. Raise the limit of open "
+                "files (ulimit -n), or lower max_connections",
+                self._name,
+                error.strerror,
+            )
+        else:
             self._refused["accept_failed"] += 1
-            self._pause_if_going(listening)
-            return False
-        self._refused["no_file_descriptors"] += 1
-        log.error(
-            "%s: no connection can be let in: %s; callers are closed until there is room. Raise the limit of open "
-            "files (ulimit -n), or lower max_connections",
-            self._name,
-            error.strerror,
-        )
-        if self._turned_away(listening):
-            return True
-        self._pause_if_going(listening)
-        return False
-
-    def _pause_if_going(self, listening: socket.socket) -> None:
-        if listening in self._sockets and listening not in self._paused:
+            log.error("%s: can't accept connections: %s; trying again", self._name, error.strerror)
+        if turned_away is None and listening in self._sockets:
             self._pause(listening)
+        return turned_away is True
 
-    def _turned_away(self, listening: socket.socket) -> bool:
-        """Close the next caller, with the descriptor that is kept for it. False where that did not work either."""
-        if self._spare < 0:
-            self._spare = _spare()
-            return False
-        os.close(self._spare)
+    def _turn_away(self, listening: socket.socket) -> bool | None:
+        """Close the next caller, with the descriptor that is kept for it. False where nobody waits, None where it could
+        not be done."""
+        if self._spare >= 0:
+            os.close(self._spare)
         try:
             accepted, _ = listening.accept()
             accepted.close()
             return True
-        except OSError:
+        except BlockingIOError:
             return False
+        except OSError:
+            return None
         finally:
             self._spare = _spare()
 

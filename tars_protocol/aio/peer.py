@@ -165,7 +165,11 @@ class Peer(asyncio.Protocol):
     async def _send_when_ready(self, answer: Awaitable[bytes]) -> None:
         try:
             data = await answer
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # Whoever waits for it must learn that there will be none.
             self._bug(error)
             return
         if data and not self.transport.is_closing():
@@ -313,7 +317,7 @@ class Peer(asyncio.Protocol):
         self._server.stats.refused[error.reason] += 1
         self.close()
 
-    def _bug(self, error: Exception) -> None:
+    def _bug(self, error: BaseException) -> None:
         log.error("%s: closing %s after a bug", self._server.name, self.connection.caller, exc_info=error)
         self.cut("bug")
 
