@@ -7,11 +7,12 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from registry.admin.health import AdminServer
+from registry.admin.health import AdminLimits, AdminServer
 from registry.admin.view import Cache, Requests, View
 from registry.app import build
 from registry.config import ListenAddress
@@ -32,8 +33,14 @@ async def get(port: int, path: str, method: str = "GET") -> Page:
 
 
 @asynccontextmanager
-async def pages(reasons: list[str]) -> AsyncIterator[int]:
+async def pages(reasons: list[str], **limits: Any) -> AsyncIterator[int]:
     """The pages of a registry that is not ready for these reasons; their port."""
+    async with page_server(reasons, **limits) as (_, port):
+        yield port
+
+
+@asynccontextmanager
+async def page_server(reasons: list[str], **limits: Any) -> AsyncIterator[tuple[AdminServer, int]]:
     store = TableStore()
     view = View(
         version="1.2.3",
@@ -46,11 +53,11 @@ async def pages(reasons: list[str]) -> AsyncIterator[int]:
         listeners=list,
         not_ready=lambda: list(reasons),
     )
-    server = AdminServer(view)
+    server = AdminServer(view, AdminLimits(**limits))
     sockets = bind("127.0.0.1", 0)
     await server.start(sockets)
     try:
-        yield sockets[0].getsockname()[1]
+        yield server, sockets[0].getsockname()[1]
     finally:
         await server.stop()
 
@@ -145,3 +152,50 @@ async def test_without_addresses_there_are_no_pages(tmp_path: Path, caplog: pyte
     async with running(tmp_path, admin_listen=None):
         assert "queries: 127.0.0.1:" in caplog.text
         assert admin_ports(caplog.text) == []
+
+
+async def test_one_connection_too_many_is_closed_at_once_and_others_come_after_it() -> None:
+    async with page_server([], admin_max_connections=2) as (server, port):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        assert (server.open_connections, dict(server.stats.refused)) == (2, {"too_many_connections": 1})
+        for _, writer in held:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(20):
+            while server.open_connections:  # noqa: ASYNC110  # nobody else could set an event
+                await asyncio.sleep(0)
+        assert await get(port, "/readyz") == (200, "ready\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr", b"GET /healthz HTTP/1.1\r\nX: y\r\n"])
+async def test_who_does_not_send_a_request_in_time_is_cut(sent: bytes) -> None:
+    async with page_server([], admin_timeout=0.05) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        try:
+            assert await reader.read() == b""
+        except ConnectionResetError:
+            pass
+        writer.close()
+        assert dict(server.stats.refused) == {"timeout": 1}
+        assert server.stats.accepted == 1
+
+
+async def test_a_connection_serves_one_request_so_that_one_deadline_is_enough() -> None:
+    async with pages([]) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        text = await reader.read()
+        assert text.count(b"HTTP/1.1 ") == 1
+        assert b"Connection: close" in text
+        writer.close()
+        await writer.wait_closed()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+        await writer.wait_closed()
