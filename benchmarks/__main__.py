@@ -1,174 +1,91 @@
-"""Measure the service over loopback: answers a second, processor time for a million answers, memory.
+"""Measure the service over loopback, beside the least that any Python service must do to answer (the floor).
 
-The service runs as an operator would start it, from a directory of manifests, with limits, metrics and logs on.
+python -m benchmarks                     what must be reached, about 3 minutes (make bench)
+python -m benchmarks --full              everything, about 25 minutes (make bench-full)
+python -m benchmarks --target HOST:PORT --id ID [--pid PID]
+                                         another registry, with the same loads
+python -m benchmarks report FILE         what --json wrote, put into docs/performance.md and its plots
+
+Every answer is checked; one that is wrong ends the run. Ratios are medians of pairs of runs that were made in turn;
+where their quartiles are further apart than the median is from the target, the verdict is 'undecided'.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 
-TICKS = os.sysconf("SC_CLK_TCK")
-OBJECT_ID = "Bench.Server0.MainObj"
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A load: how many endpoints an answer has, how many connections, questions open at once on each."""
-
-    endpoints: int
-    connections: int
-    outstanding: int
-
-    def __str__(self) -> str:
-        return f"{self.endpoints} endpoints, {self.connections} x {self.outstanding}"
+from benchmarks import load, machine, report
+from benchmarks.numbers import text_table
+from benchmarks.results import Results
+from benchmarks.servers import WrongAnswer
+from benchmarks.suite import Suite
 
 
-SCENARIOS = [Scenario(endpoints, *load) for endpoints in (3, 500) for load in ((16, 1), (16, 16), (256, 1))]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one run measured. Processor seconds are the service's, for a million answers."""
-
-    scenario: Scenario
-    answers_per_second: float
-    user_seconds: float
-    system_seconds: float
-    memory_mib: float
-    load_cpu_share: float
-    """Processor time of the load generator by the time it took: near 1 it was what could not go faster."""
-
-    @property
-    def cpu_seconds(self) -> float:
-        """User and system together."""
-        return self.user_seconds + self.system_seconds
-
-
-def write_manifests(folder: Path, servers: int, endpoints: int) -> None:
-    """A table of so many servers; the first has so many pods, the others three."""
-    documents = []
-    for number in range(servers):
-        name = f"bench-server{number}"
-        pods = [
-            {
-                "name": f"{name}-{n}",
-                "podIP": f"10.{n // 250}.{n % 250}.1",
-                "settingState": "Active",
-                "presentState": "Active",
-            }
-            for n in range(endpoints if number == 0 else 3)
-        ]
-        documents.append(
-            {
-                "apiVersion": "k8s.tars.io/v1beta3",
-                "kind": "TEndpoint",
-                "metadata": {"name": name, "namespace": "bench"},
-                "spec": {
-                    "app": "Bench",
-                    "server": f"Server{number}",
-                    "tars": {"servants": [{"name": "MainObj", "port": 21010, "timeout": 60000}]},
-                },
-                "status": {"pods": pods},
-            }
-        )
-    (folder / "table.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": documents}))
-
-
-@contextmanager
-def service(folder: Path) -> Iterator[tuple[int, int]]:
-    """Run the service; its process id and query port."""
-    command = [sys.executable, "-m", "registry", "serve", "--source=directory", f"--manifests={folder}"]
-    command += ["--query-listen=127.0.0.1:0", "--registry-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            port, lines = 0, []
-            for line in process.stderr:
-                lines.append(line)
-                if found := re.search(r"queries: \S+:(\d+)", line):
-                    port = int(found[1])
-                if "synchronised:" in line:
-                    break
-            else:
-                raise SystemExit("the service did not start:\n" + "".join(lines))
-            yield process.pid, port
-        finally:
-            process.terminate()
-
-
-def cpu_seconds(pid: int) -> tuple[float, float]:
-    """User and system seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) / TICKS, int(fields[12]) / TICKS
-
-
-def memory_mib(pid: int) -> float:
-    """Memory resident."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
-
-
-def measure(scenario: Scenario, pid: int, port: int, requests: int) -> Result:
-    """One run of one scenario."""
-    user, system = cpu_seconds(pid)
-    command = [sys.executable, "-m", "benchmarks.load", f"--port={port}", f"--id={OBJECT_ID}", f"--requests={requests}"]
-    command += [f"--endpoints={scenario.endpoints}", f"--connections={scenario.connections}"]
-    command += [f"--outstanding={scenario.outstanding}"]
-    output = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    user_after, system_after = cpu_seconds(pid)
-    millions = requests / 1e6
-    return Result(
-        scenario,
-        requests / output["seconds"],
-        (user_after - user) / millions,
-        (system_after - system) / millions,
-        memory_mib(pid),
-        output["cpu_seconds"] / output["seconds"],
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.add_argument("--full", action="store_true", help="everything, about 25 minutes")
+    parser.add_argument("--only", default="", help="some parts, with commas; --list names them")
+    parser.add_argument("--list", action="store_true", help="the parts there are")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="what was measured, all of it")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="plots of what was measured, as SVG")
+    parser.add_argument(
+        "--python-load", action="store_true", help="the load generator in Python, also where C can be had"
+    )
+    parser.add_argument("--target", metavar="HOST:PORT", help="another registry that is running")
+    parser.add_argument("--id", help="with --target: an object that it knows")
+    parser.add_argument("--pid", type=int, default=0, help="with --target: its process, where it is of this machine")
+    return parser
+
+
+def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    results = Results(machine.describe(" ".join(["python -m benchmarks", *sys.argv[1:]])))
+    command = load.generator(in_python=options.python_load)
+    results.machine["load generator"] = "Python" if command == load.PYTHON else "C"
+    with tempfile.TemporaryDirectory(prefix="tars-registry-bench-") as folder:
+        suite = Suite(results, command, Path(folder), full=options.full)
+        parts = suite.parts()
+        wanted = options.only.split(",") if options.only else list(parts)
+        if unknown := set(wanted) - set(parts):
+            parser.error(f"--only: {', '.join(sorted(unknown))}: not one of {', '.join(parts)}")
+        if options.list:
+            for name, part in parts.items():
+                print(f"{name:12} {(part.__doc__ or '').strip()}")
+            return
+        try:
+            if options.target:
+                host, _, port = options.target.rpartition(":")
+                suite.target(host, int(port), options.id, options.pid)
+            else:
+                for name in wanted:
+                    parts[name]()
+        except (WrongAnswer, load.LoadError) as error:
+            raise SystemExit(f"benchmarks: {error}") from None
+        finally:
+            if options.json:
+                results.write(options.json)
+    print(", ".join(f"{name}: {value}" for name, value in results.machine.items()), end="\n\n")
+    print(text_table(results.figures))
+    print(report.text_extras(results.more), end="")
+    if options.plots:
+        report.write_plots(json.loads(json.dumps(results.to_json())), options.plots)
 
 
 def main() -> None:
-    """Run the scenarios and print a table, or JSON."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--requests", type=int, default=100_000, help="answers in a run (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each scenario; medians are shown (default: 3)")
-    parser.add_argument("--servers", type=int, default=1000, help="servers in the table (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="every run, as JSON")
-    options = parser.parse_args()
-    results: list[Result] = []
-    for endpoints in sorted({scenario.endpoints for scenario in SCENARIOS}):
-        with tempfile.TemporaryDirectory() as folder:
-            write_manifests(Path(folder), options.servers, endpoints)
-            with service(Path(folder)) as (pid, port):
-                for run in range(options.runs):
-                    for scenario in SCENARIOS:
-                        if scenario.endpoints == endpoints:
-                            print(f"run {run + 1} of {options.runs}: {scenario}", file=sys.stderr)
-                            results.append(measure(scenario, pid, port, options.requests))
-    if options.json:
-        machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine()}
-        print(json.dumps({"machine": machine, "results": [asdict(r) for r in results]}, indent=2))
+    """Measure and print, or write up what was measured."""
+    if sys.argv[1:2] == ["report"]:
+        report.main(sys.argv[2:])
         return
-    print(f"{'scenario':28} {'answers/s':>10} {'CPU s per million (user + system)':>34} {'MiB':>6} {'load CPU':>9}")
-    for scenario in SCENARIOS:
-        runs = [r for r in results if r.scenario == scenario]
-        user, system = median(r.user_seconds for r in runs), median(r.system_seconds for r in runs)
-        cost = f"{median(r.cpu_seconds for r in runs):.2f} ({user:.2f} + {system:.2f})"
-        rate = median(r.answers_per_second for r in runs)
-        memory, share = median(r.memory_mib for r in runs), median(r.load_cpu_share for r in runs)
-        print(f"{scenario!s:28} {rate:10,.0f} {cost:>34} {memory:6.1f} {share:9.2f}")
+    parser = _parser()
+    options = parser.parse_args()
+    if options.target and not (options.id and options.target.rpartition(":")[2].isdigit()):
+        parser.error("--target HOST:PORT needs an --id that it knows")
+    _measure(parser, options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import uvloop
 from benchmarks.cluster.contents import object_id
 from benchmarks.cluster.helper import Ending, now, ready, tell
 from benchmarks.cluster.poller import active_hosts
-from benchmarks.load import question
+from benchmarks.load.plan import question
 from tars_protocol.frames import HEADER_BYTES
 
 TICK = 0.001

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from benchmarks.numbers import percentile
+
+__all__ = ["Figure", "Histogram", "percentile", "svg", "table", "text_histogram"]
+
 BARS: Final = 40
 """Columns of the longest bar of a histogram in text."""
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so many percent of them do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import time
 from itertools import pairwise
 
 from benchmarks.cluster.helper import Ending, now, ready, tell
-from benchmarks.load import FUNCTION, question
+from benchmarks.load.plan import FUNCTION, question
 from tars_protocol.bodies import FORMS
 from tars_protocol.frames import HEADER_BYTES
 from tars_protocol.packets import decode_response

@@ -18,7 +18,7 @@ from typing import cast
 import uvloop
 
 from benchmarks.cluster.helper import Ending, now, ready, tell
-from benchmarks.load import question
+from benchmarks.load.plan import question
 from tars_protocol.frames import HEADER_BYTES
 
 INTERVAL = 0.001

@@ -1,0 +1,363 @@
+"""What was measured, written up: the marked parts of docs/performance.md, and its plots.
+
+The page's text is written by hand; what stands between ``<!-- measured: NAME -->`` and ``<!-- end -->`` is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import plots
+from benchmarks.histogram import Histogram
+from benchmarks.machine import ROOT
+from benchmarks.numbers import Figure, number, quartiles
+from benchmarks.plots import Chart, Series
+
+PAGE: Final = ROOT / "docs" / "performance.md"
+FOLDER: Final = ROOT / "docs" / "performance"
+KEPT: Final = "results.json"
+_PART: Final = re.compile(r"(<!-- measured: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Said = Mapping[str, Any]
+"""A results file."""
+
+# ------------------------------------------------------------------------------------------------ text
+
+
+def text_extras(more: Said) -> str:
+    """What does not fit the table of figures, for a terminal."""
+    lines: list[str] = []
+    if "attribution" in more:
+        lines += ["", "Where the time goes, microseconds", "-" * 40]
+        for endpoints, parts in more["attribution"].items():
+            lines += [f"{endpoints:15} {name:40} {value:8.2f}" for name, value in parts.items()]
+    if "memory" in more:
+        lines += ["", "Memory", "-" * 40, *memory_lines(more["memory"])]
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def memory_lines(formula: Said) -> list[str]:
+    """The formula."""
+
+    def kib(name: str) -> str:
+        return f"{formula[name] / 1024:.2f} KiB"
+
+    def mib(name: str) -> str:
+        return f"{formula[name] / (1 << 20):.1f} MiB"
+
+    return [
+        f"base {mib('base')} (with the Kubernetes source {mib('kubernetes')} more)",
+        f"+ {kib('server')} a server + {kib('pod')} a pod",
+        f"+ {kib('answer')} and {formula['answer_byte']:.2f} times its bytes for each answer that is kept",
+        f"+ {kib('request')} for each further request that has such an answer (callers' bytes differ)",
+        f"+ {kib('connection')} for each connection",
+        f"The tables that were measured are within {formula['off']:.1%} of it.",
+    ]
+
+
+def _figures(said: Said, *groups: str) -> str:
+    """A table of the figures whose heading starts with one of these."""
+    lines: list[str] = []
+    last = ""
+    for each in map(Figure.from_json, said["figures"]):
+        if not each.group.startswith(groups):
+            continue
+        if each.group != last:
+            last = each.group
+            lines += [
+                "",
+                f"| {each.group} | median | quartiles | runs | target | verdict |",
+                "|---|---|---|---|---|---|",
+            ]
+        low, high = quartiles(each.runs)
+        name = f"{each.name}, {each.unit}" if each.unit else each.name
+        target = "" if each.target is None else number(each.target)
+        spread = f"{number(low)} – {number(high)}" if len(each.runs) > 1 else ""
+        lines.append(f"| {name} | {number(each.median)} | {spread} | {len(each.runs)} | {target} | {each.verdict} |")
+    return "\n".join([*lines[1:], ""]) if lines else "Not measured in this run.\n"
+
+
+def _costs(said: Said) -> str:
+    """The numbers behind the ratios to the floor."""
+    lines = [
+        "| | | answers/s | CPU s a million (user + system) | p50 | p99 | p99.9 | MiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for scenario in said["scenarios"]:
+        if not scenario["group"].startswith(("CPU seconds by the floor", "All loads")):
+            continue
+        for side in scenario["sides"]:
+            cost, share = _middle(side, "per_million"), _middle(side, "server_system_share")
+            split = f"{cost:.2f} ({cost * (1 - share):.2f} + {cost * share:.2f})"
+            times = " | ".join(f"{_middle(side, name):.2f} ms" for name in ("p50_ms", "p99_ms", "p99_9_ms"))
+            memory = f"{side['memory_kib'][-1] / 1024:.0f}" if side["memory_kib"] else ""
+            title = f"{scenario['name']} | {side['name']}"
+            lines.append(f"| {title} | {_middle(side, 'rate'):,.0f} | {split} | {times} | {memory} |")
+    return "\n".join([*lines, ""])
+
+
+def _notes(said: Said) -> str:
+    """What was told about runs that are not quite to be believed."""
+    lines = []
+    for each in map(Figure.from_json, said["figures"]):
+        lines += [
+            f"- {each.name}: {note}"
+            for note in each.notes
+            if any(word in note for word in ("bottleneck", "others kept", "late at"))
+        ]
+    return "\n".join([*lines, ""]) if lines else "None.\n"
+
+
+def _machine(said: Said) -> str:
+    facts = said["machine"]
+    rows = [
+        ("command", f"`{facts['command']}`"),
+        ("commit", facts["commit"]),
+        ("date", facts["date"]),
+        ("machine", f"{facts['processor']}, {facts['memory_gib']} GiB, {facts['system']}"),
+        ("Python", facts["python"]),
+        ("load generator", facts["load generator"]),
+        ("load average before", f"{facts['load_before']:.2f}"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""])
+
+
+def _memory(said: Said) -> str:
+    formula = said["more"].get("memory")
+    if not formula:
+        return "Not measured in this run.\n"
+    lines = [
+        "```",
+        *memory_lines(formula),
+        "```",
+        "",
+        "| servers | pods of each | measured | by the formula |",
+        "|---|---|---|---|",
+    ]
+    for each in formula["measured"]:
+        pods = each["servers"] * each["pods"]
+        expected = formula["base"] + formula["server"] * each["servers"] + formula["pod"] * pods
+        measured = f"{each['bytes'] / (1 << 20):.1f} MiB | {expected / (1 << 20):.1f} MiB"
+        lines.append(f"| {each['servers']:,} | {each['pods']} | {measured} |")
+    return "\n".join([*lines, ""])
+
+
+def _where(said: Said) -> str:
+    """The processor time of an answer at 16 x 1, from the kernel inwards."""
+    inside = said["more"].get("attribution")
+    if not inside:
+        return "Not measured in this run.\n"
+    names = list(inside)
+    lines = [f"| µs | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    rows: dict[str, list[str]] = {}
+
+    def put(row: str, value: float | None) -> None:
+        rows.setdefault(row, []).append("" if value is None else f"{value:.2f}")
+
+    for endpoints, parts in inside.items():
+        sides = _sides(said, "CPU seconds by the floor", f"{endpoints}, 16 x 1")
+        service, bare = (sides.get(name) for name in ("service", "floor"))
+        hit = parts["a hit, from bytes to bytes"]
+        cost = share = None
+        if service:
+            cost, share = _middle(service, "per_million"), _middle(service, "server_system_share")
+        put("**an answer at 16 x 1, in all**", cost)
+        put("the kernel: read, write, wait", None if cost is None or share is None else cost * share)
+        put(
+            "uvloop, and what the service does for a connection",
+            None if cost is None or share is None else cost * (1 - share) - hit,
+        )
+        for name, value in parts.items():
+            put(name, value)
+        put("beside it: an answer of the floor, in all", _middle(bare, "per_million") if bare else None)
+    lines += [f"| {row} | {' | '.join(values)} |" for row, values in rows.items()]
+    return "\n".join([*lines, ""])
+
+
+def _middle(side: Said, what: str) -> float:
+    values = sorted(float(run[what]) for run in side["runs"])
+    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+
+
+def _ends(side: Said, what: str) -> tuple[float, float]:
+    return quartiles([float(run[what]) for run in side["runs"]])
+
+
+def _sides(said: Said, group: str, name: str) -> dict[str, Said]:
+    for scenario in said["scenarios"]:
+        if scenario["group"].startswith(group) and scenario["name"] == name:
+            return {side["name"]: side for side in scenario["sides"]}
+    return {}
+
+
+# ------------------------------------------------------------------------------------------------ plots
+
+
+def _latency(title: str, sides: Mapping[str, Said], target: float | None = None) -> Chart | None:
+    series = [
+        Series(name, plots.tail_points(Histogram.from_json(side["latency"]).curve()), dashed=name == "floor")
+        for name, side in sides.items()
+    ]
+    ticks = plots.tail_ticks()
+    if not series:
+        return None
+    return Chart(title, "share of the answers that came sooner", "milliseconds", series, True, True, ticks, target)
+
+
+def _open_chart(said: Said) -> Chart | None:
+    sides: dict[str, Said] = {}
+    for scenario in said["scenarios"]:
+        if scenario["group"].startswith("Open loop"):
+            for side in scenario["sides"]:
+                suffix = ", 200 changes a second" if "changes a second" in scenario["name"] else ""
+                if side["name"] != "floor" or not suffix:
+                    sides[f"{side['name']}{suffix}"] = side
+    return _latency("Latency in an open loop: 2,000 connections, 20,000 questions a second", sides)
+
+
+def _closed_chart(said: Said) -> Chart | None:
+    sides = {}
+    for load in ("16 x 1", "256 x 1"):
+        for name, side in _sides(said, "CPU seconds by the floor", f"3 endpoints, {load}").items():
+            sides[f"{name}, {load}"] = side
+    return _latency("Latency in a closed loop, answers of 3 endpoints", sides)
+
+
+def _hostile_chart(said: Said) -> Chart | None:
+    group = next((each["group"] for each in said["scenarios"] if each["name"] == "hostile"), "-")
+    return _latency(
+        "Good callers' latency before, beside and after 17,000 hostile ones", _sides(said, group, "hostile"), 20.0
+    )
+
+
+def _hostile_memory(said: Said) -> Chart | None:
+    samples = said["more"].get("hostile", {}).get("memory_mib", [])
+    points = [(float(second), float(mib)) for second, mib in enumerate(samples)]
+    ticks = [(float(second), str(second)) for second in range(0, len(samples), 10)]
+    title = "Memory while 17,000 hostile callers come and go"
+    return Chart(title, "seconds", "MiB", [Series("service", points)], x_ticks=ticks) if points else None
+
+
+def _cost_over(
+    said: Said, group: str, fact: str, keep: Callable[[Said], bool], name: Callable[[Said, Said], str]
+) -> list[Series]:
+    found: dict[str, list[tuple[float, float, tuple[float, float]]]] = {}
+    for scenario in said["scenarios"]:
+        if scenario["group"].startswith(group) and fact in scenario["facts"] and keep(scenario["facts"]):
+            for side in scenario["sides"]:
+                point = (scenario["facts"][fact], _middle(side, "per_million"), _ends(side, "per_million"))
+                found.setdefault(name(scenario["facts"], side), []).append(point)
+    return [
+        Series(
+            label,
+            [(x, y) for x, y, _ in sorted(points)],
+            [ends for _, _, ends in sorted(points)],
+            label.startswith("floor"),
+        )
+        for label, points in found.items()
+    ]
+
+
+_COST: Final = "CPU seconds for a million answers"
+
+
+def _connections_chart(said: Said) -> Chart | None:
+    series = _cost_over(
+        said,
+        "All loads",
+        "connections",
+        lambda facts: facts["endpoints"] == 3,
+        lambda facts, side: f"{side['name']}, {facts['outstanding']:.0f} outstanding",
+    )
+    title = "Cost against connections, answers of 3 endpoints"
+    return Chart(title, "connections", _COST, series, log_x=True) if series else None
+
+
+def _answers_chart(said: Said) -> Chart | None:
+    series = _cost_over(
+        said,
+        "All loads",
+        "endpoints",
+        lambda facts: facts["connections"] == 16,
+        lambda facts, side: f"{side['name']}, 16 x {facts['outstanding']:.0f}",
+    )
+    title = "Cost against the size of the answer, 16 connections"
+    return Chart(title, "endpoints in the answer", _COST, series, log_x=True) if series else None
+
+
+def _tables_chart(said: Said) -> Chart | None:
+    points: dict[str, dict[float, tuple[float, tuple[float, float]]]] = {}
+    for scenario in said["scenarios"]:
+        if not scenario["group"].startswith("CPU seconds by those with a table"):
+            continue
+        name = "one object asked for" if scenario["facts"]["asked"] == 1 else "all objects in turn"
+        big, small = scenario["sides"]
+        for servers, side in ((scenario["facts"]["servers"], big), (1.0, small)):
+            points.setdefault(name, {})[servers] = _middle(side, "per_million"), _ends(side, "per_million")
+    series = [
+        Series(name, [(x, y) for x, (y, _) in sorted(each.items())], [ends for _, (_, ends) in sorted(each.items())])
+        for name, each in points.items()
+    ]
+    return Chart("Cost against the size of the table, 16 x 1", "servers", _COST, series, log_x=True) if series else None
+
+
+CHARTS: Final[dict[str, Callable[[Said], Chart | None]]] = {
+    "latency-open-loop": _open_chart,
+    "latency-closed-loop": _closed_chart,
+    "latency-hostile": _hostile_chart,
+    "memory-hostile": _hostile_memory,
+    "cost-connections": _connections_chart,
+    "cost-answer-size": _answers_chart,
+    "cost-table-size": _tables_chart,
+}
+
+
+def write_plots(said: Said, folder: Path) -> list[Path]:
+    """Every plot for which something was measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, make in CHARTS.items():
+        chart = make(said)
+        if chart is not None:
+            path = folder / f"{name}.svg"
+            path.write_text(plots.svg(chart))
+            written.append(path)
+    return written
+
+
+PARTS: Final[dict[str, Callable[[Said], str]]] = {
+    "machine": _machine,
+    "targets": lambda said: _figures(said, "CPU seconds by the floor", "CPU seconds by those", "Distinct"),
+    "latency": lambda said: _figures(said, "Open loop"),
+    "hostile": lambda said: _figures(said, "10,000 idle"),
+    "pauses": lambda said: _figures(said, "10,000 servers"),
+    "all-loads": lambda said: _figures(said, "All loads", "A connection for each", "Cold cache"),
+    "costs": _costs,
+    "memory": _memory,
+    "where": _where,
+    "notes": _notes,
+}
+
+
+def fill(page: str, said: Said) -> str:
+    """The page with its measured parts made anew. Raises KeyError for a part that is not known."""
+    return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]](said)}\n{found[3]}", page)
+
+
+def main(words: list[str]) -> None:
+    """Write docs/performance.md up from a results file, and keep that beside its plots."""
+    parser = argparse.ArgumentParser(prog="benchmarks report", description=__doc__.split("\n")[0])
+    parser.add_argument("results", type=Path, help="what --json wrote")
+    options = parser.parse_args(words)
+    said = json.loads(options.results.read_text())
+    written = write_plots(said, FOLDER)
+    if options.results.resolve() != (FOLDER / KEPT).resolve():
+        shutil.copyfile(options.results, FOLDER / KEPT)
+    PAGE.write_text(fill(PAGE.read_text(), said))
+    print("\n".join(str(path.relative_to(ROOT)) for path in [PAGE, FOLDER / KEPT, *written]))
