@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from benchmarks.tables import NAMESPACE, Table, tendpoint
 from registry import cli
-from registry.admin.logs import RateLimit
+from registry.admin.logs import Logs
 from registry.app import App
 from registry.cli import serve
 from registry.config import Config
@@ -167,11 +167,11 @@ def main() -> None:
         importlib.import_module(module)
     collections = Collections()
 
-    async def build(config: Config, log_limit: RateLimit | None = None) -> App:
+    async def build(config: Config, logs: Logs | None = None) -> App:
         store = TableStore(DIRECTORY_PARTS)
         source = DrivenSource(Table(options.servers, options.pods, options.first), options.changing, store)
         Commands(source, collections)
-        return App(config, store, source, DIRECTORY_PARTS, log_limit)
+        return App(config, store, source, DIRECTORY_PARTS, logs)
 
     serve.build = build  # type: ignore[attr-defined]  # the one thing that is not as it is served
     sys.exit(cli.main(["serve", "--source=directory", *rest]))

@@ -22,7 +22,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.load.plan import ID_BYTES, Plan
-from tars_protocol.packets import _UP_TO_REQUEST_ID
+from tars_protocol.packets import match_request_id
 
 BACKLOG = 4096
 
@@ -32,7 +32,7 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
 
     As the service it takes ids of any width.
     """
-    match, from_bytes, join = _UP_TO_REQUEST_ID, int.from_bytes, b"".join
+    match, from_bytes, join = match_request_id, int.from_bytes, b"".join
     packet, tail = answer[4 : id_at - 1], answer[id_at + ID_BYTES :]
     heads = [b""] * 5
     for width, kind in ((0, 0x0C), (1, 0x00), (2, 0x01), (4, 0x02)):

@@ -1,8 +1,9 @@
 """One connection without I/O: bytes that came in, bytes to send.
 
-There is one way in, :meth:`Connection.receive`, and so one hot path: each frame without its request id is the key for
-``lookup``, which the server injects; what it finds is a whole answer but for the request id. Only a frame that it does
-not know is handed to ``handle`` to be decoded.
+There is one way in, :meth:`Connection.receive`: each frame without its request id is the key for ``lookup``, which the
+server injects; what it finds is a whole answer but for the request id. Only a frame that it does not know is handed to
+``handle`` to be decoded. Nearly every read is one whole frame whose answer is known: that takes the first lines of
+``receive``, and no other.
 
 Everything here can be driven with whole reads or one byte at a time, with the same result.
 """
@@ -15,8 +16,8 @@ from time import perf_counter
 from typing import Final, Protocol
 
 from tars_protocol.errors import FrameError
-from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, FrameReader
-from tars_protocol.packets import Reply, request_id_span
+from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, FrameReader
+from tars_protocol.packets import Reply, match_request_id
 from tars_protocol.refusals import overloaded, speaks
 
 
@@ -55,6 +56,8 @@ DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
 """One read may hold thousands of small questions, and an answer be thousands of times as long."""
 
 DEFAULT_MAX_OUTSTANDING: Final = 100
+
+from_bytes = int.from_bytes
 
 
 class Load:
@@ -104,11 +107,13 @@ class Connection:
         "_handle",
         "_held",
         "_lookup",
+        "_max_frame",
         "_max_unsent",
         "_scope",
         "_screened",
         "_turn",
         "caller",
+        "calm",
         "error",
         "load",
         "max_outstanding",
@@ -145,7 +150,11 @@ class Connection:
         self._screened = True
         """New frames are to be looked at before they are answered: for the version, or by ``admit``."""
         self._turn = turn_seconds
+        self.calm = False
+        """Nothing is to be done after ``receive`` but to send: no part of a frame waits and no whole one is held, no
+        answer is pending, there is no error, and new frames need not be looked at."""
         self._frames = FrameReader(max_frame_bytes)
+        self._max_frame = max_frame_bytes
         self._handle = handle
         self._held: list[bytes] = []
         self._lookup = lookup
@@ -156,6 +165,11 @@ class Connection:
     def waiting(self) -> int:
         """Bytes held of a frame that is not complete; 0 between frames."""
         return self._frames.waiting
+
+    @property
+    def silent(self) -> bool:
+        """True while not a byte has come."""
+        return self.version is None and not self._frames.waiting and self.error is None
 
     @property
     def held(self) -> int:
@@ -178,6 +192,7 @@ class Connection:
         get -9 without being decoded."""
         self._admit = admit
         self._screened = admit is not None or self.version is None
+        self._settle()
 
     @property
     def held_bytes(self) -> int:
@@ -191,22 +206,41 @@ class Connection:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they came; the bytes to send for them."""
+        if self.calm and len(data) == from_bytes(data[:HEADER_BYTES], "big") <= self._max_frame:
+            # This is the hot path.
+            found = match_request_id(data)
+            if found is not None:
+                start, end = found.span(found.lastindex or 0)
+                key = self._scope + data[HEADER_BYTES : start - 1] + data[end:]
+                reply = self._lookup(key)
+                if reply is None:
+                    return self._missed(data, key)
+                heads = reply.heads
+                return heads[end - start] + data[start:end] + reply.tail if heads else b""
         if self.error is not None:
             return b""
         out: list[bytes] = []
-        room = self._max_unsent
-        lookup, scope = self._lookup, self._scope
-        began = 0.0
         frames = self._frames.feed(data)
         if self._screened and frames:
             frames = self._screen(frames, out)
-        left = iter([*self._held, *frames] if self._held else frames)
+        self._answer([*self._held, *frames] if self._held else frames, out)
+        if not self._held and self.error is None:
+            self.error = self._frames.error
+        self._settle()
+        return b"".join(out)
+
+    def _answer(self, frames: list[bytes], out: list[bytes]) -> None:
+        """Put the answers to frames into ``out``; the frames that must wait for their turn are held."""
+        room = self._max_unsent
+        lookup, scope = self._lookup, self._scope
+        began = 0.0
+        left = iter(frames)
         for frame in left:
-            span = request_id_span(frame)
+            found = match_request_id(frame)
             key = None
-            if span is not None:
-                start, end = span
-                key = scope + frame[4 : start - 1] + frame[end:]
+            if found is not None:
+                start, end = found.span(found.lastindex or 0)
+                key = scope + frame[HEADER_BYTES : start - 1] + frame[end:]
                 reply = lookup(key)
                 if reply is not None:
                     if reply.heads:
@@ -217,29 +251,35 @@ class Connection:
                     continue
             if not began:
                 began = perf_counter()
-            try:
-                answer = self._handle(frame, key, self.caller)
-            except Refused as error:
-                self.error = error
+            answer = self._missed(frame, key)
+            out.append(answer)
+            room -= len(answer)
+            if self.error is not None:
                 self._held = []
-                return b"".join(out)
-            if isinstance(answer, bytes):
-                out.append(answer)
-                room -= len(answer)
-                if room < 0:
-                    break
-            else:
-                self.pending.append(answer)
-                self.outstanding += 1
-                self.load.in_flight += 1
-                if self.outstanding >= self.max_outstanding:
-                    break
-            if perf_counter() - began > self._turn:
+                return
+            if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() - began > self._turn:
                 break
         self._held = list(left)
-        if not self._held and self.error is None:
-            self.error = self._frames.error
-        return b"".join(out)
+
+    def _missed(self, frame: bytes, key: bytes | None) -> bytes:
+        """What there is to send for a frame whose answer was not known."""
+        try:
+            answer = self._handle(frame, key, self.caller)
+        except Refused as error:
+            self.error = error
+            self.calm = False
+            return b""
+        if isinstance(answer, bytes):
+            return answer
+        self.pending.append(answer)
+        self.outstanding += 1
+        self.load.in_flight += 1
+        self.calm = False
+        return b""
+
+    def _settle(self) -> None:
+        """Find out whether all is as it nearly always is."""
+        self.calm = not (self._screened or self._held or self.pending or self._frames.waiting or self.error is not None)
 
     def _screen(self, frames: list[bytes], out: list[bytes]) -> list[bytes]:
         """Of new frames those that are to be answered; for the others ``out`` gets a refusal."""

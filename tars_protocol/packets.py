@@ -92,7 +92,7 @@ def decode_response(data: bytes, max_values: int = jce_wire.DEFAULT_MAX_VALUES) 
 # which the response then repeats as it is; anything else takes the longer way through the decoder. The servant's name
 # must follow, so that the bytes around the id tell where it was: else a request with cPacketType 1 before the id and
 # one with the same field, there of no meaning, behind it would be alike without their ids.
-_UP_TO_REQUEST_ID: Final = re.compile(
+match_request_id: Final = re.compile(
     rb"""
     .{4}                                        # length of the frame
     (?: \x10. | \x1c | \x11.. )                 # 1 iVersion
@@ -109,12 +109,15 @@ _UP_TO_REQUEST_ID: Final = re.compile(
 ).match
 
 
+"""Of a frame, the start up to its request id; the last group is the id's value, the first where that is 0."""
+
+
 def request_id_span(data: bytes) -> tuple[int, int] | None:
     """Where the value of a request's id is in its frame: start and end, the head byte before them not included.
 
     The width (0, 1, 2 or 4 bytes) tells its type. None where the frame does not start as clients write it.
     """
-    match = _UP_TO_REQUEST_ID(data)
+    match = match_request_id(data)
     if match is None:
         return None
     return match.span(match.lastindex or 0)

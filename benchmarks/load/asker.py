@@ -242,7 +242,7 @@ class Load:
         if asking:
             await asking
         give_up = time.monotonic() + options.grace
-        while any(self._left()) and time.monotonic() < give_up:
+        while any(self._left()) and time.monotonic() < give_up:  # noqa: ASYNC110  # once, at the end
             await asyncio.sleep(0.005)
         now = time.monotonic_ns()
         for due in self._left():

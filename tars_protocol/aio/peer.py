@@ -50,13 +50,13 @@ class Peer(asyncio.Protocol):
         "_partial",
         "_paused",
         "_server",
-        "_silent",
         "_stalled",
         "_tasks",
         "_told",
         "_turn",
         "_unread",
         "_unsent",
+        "_write",
         "address",
         "connection",
         "transport",
@@ -68,8 +68,6 @@ class Peer(asyncio.Protocol):
         self.connection = connection
         self.address = address
         self._server = server
-        self._silent = True
-        """Nothing has come yet."""
         self._idle = 0.0
         """Seconds without a byte."""
         self._stalled = 0.0
@@ -96,6 +94,7 @@ class Peer(asyncio.Protocol):
         """It can be used now."""
         # Not an assert: uvloop's transports have the methods but not the base class.
         self.transport = cast(asyncio.Transport, transport)
+        self._write = self.transport.write
         self.transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
         self.limit_rate()
         self._server.opened(self)
@@ -105,7 +104,6 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
         self._idle = 0.0
-        self._silent = False
         self._answer(data)
 
     def _answer(self, data: bytes) -> None:
@@ -117,7 +115,13 @@ class Peer(asyncio.Protocol):
             self._bug(error)
             return
         if out:
-            self.transport.write(out)
+            self._write(out)
+        if not connection.calm or self._partial:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Do what is to be done beside sending."""
+        connection = self.connection
         if connection.pending:
             self._start_pending()
         if connection.error is not None:
@@ -264,7 +268,7 @@ class Peer(asyncio.Protocol):
             self._stalled, self._completed = 0.0, completed
         if self._stalled > limits.frame_timeout:
             self.cut("frame_timeout")
-        elif self._silent and self._idle > limits.first_byte_timeout:
+        elif self.connection.silent and self._idle > limits.first_byte_timeout:
             self.cut("first_byte_timeout")
         elif self._idle > limits.idle_timeout:
             self.cut("idle_timeout")
