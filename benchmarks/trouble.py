@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ SLOTS: Final = 18_000
 """Connections that the service lets in: the crowd, the good ones, and those that come back before they are gone."""
 
 GATHERS_WITHIN: Final = 120.0
-HOSTILE_SECONDS: Final = 45.0
+HOSTILE_SECONDS: Final = 60.0
 """Longer than a peer that does not read is borne with (write_timeout)."""
 
 SETTLES_WITHIN: Final = 15.0
@@ -45,12 +45,18 @@ DISTINCT_SHARE: Final = 5
 PAUSE: Final = 2.0
 
 
-def hostile(results: Results, command: list[str], folder: Path, seconds: float = HOSTILE_SECONDS) -> None:
+def hostile(
+    results: Results,
+    command: list[str],
+    folder: Path,
+    seconds: float = HOSTILE_SECONDS,
+    crowd_of: Mapping[str, int] = CROWD,
+) -> None:
     """Good questions before, during and after the crowd; the service's memory all along."""
     group = "10,000 idle, 5,000 slow, 1,000 deaf and 1,000 garbage callers; good ones ask 5,000 questions a second"
-    table = Table(1_000, 3, 100)
+    table = Table(1_000, 3, 500)
     with service(table, folder, *many_connections(SLOTS)) as server:
-        plan = plan_of(server, table, range(100)).write(folder / "good.plan")
+        plan = plan_of(server, table, range(1, 101)).write(folder / "good.plan")
         crowded = plan_of(server, table).write(folder / "crowd.plan")
         side = Side(server, plan)
         runs = {name: Runs(name) for name in ("before", "during", "after")}
@@ -59,7 +65,7 @@ def hostile(results: Results, command: list[str], folder: Path, seconds: float =
             runs["before"].outcomes.append(one(command, side, GOOD, seconds=5.0))
             before = server.memory_kib() / 1024
             _tell("hostile: the crowd gathers")
-            with _crowd(server, crowded, CROWD) as crowd:
+            with _crowd(server, crowded, crowd_of) as crowd:
                 _tell(f"hostile: during, {seconds:g} s")
                 for _ in range(3):
                     runs["during"].outcomes.append(one(command, side, GOOD, seconds=seconds / 3))
@@ -123,7 +129,7 @@ def _sampled(server: Server) -> Iterator[list[float]]:
 
 
 @contextmanager
-def _crowd(server: Server, plan: Path, crowd: dict[str, int]) -> Iterator[Any]:
+def _crowd(server: Server, plan: Path, crowd: Mapping[str, int]) -> Iterator[Any]:
     """A crowd that is all there; what is yielded ends it, and gives what it said."""
     words = [sys.executable, "-m", "benchmarks.hostile", f"--port={server.port}", f"--plan={plan}"]
     words += [f"--{kind}={count}" for kind, count in crowd.items()]
