@@ -219,8 +219,12 @@ class Connection:
                 return heads[end - start] + data[start:end] + reply.tail if heads else b""
         if self.error is not None:
             return b""
-        out: list[bytes] = []
         frames = self._frames.feed(data)
+        if not frames and not self._held:
+            self.error = self._frames.error
+            self.calm = False
+            return b""
+        out: list[bytes] = []
         if self._screened and frames:
             frames = self._screen(frames, out)
         self._answer([*self._held, *frames] if self._held else frames, out)
