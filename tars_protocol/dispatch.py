@@ -127,6 +127,14 @@ class Dispatcher:
                 # An async function has not begun before it is waited for.
                 abandon(result)
                 self._load.refused += 1
+                log.warning(
+                    "%s: %s gets %d: %d calls are under way (max_in_flight)",
+                    caller,
+                    request.sFuncName[:_MAX_NAME],
+                    ReturnCode.OVERLOAD,
+                    self._load.most,
+                    extra={"limit_key": caller.peer},
+                )
                 raise CallError(ReturnCode.OVERLOAD, f"{self._load.most} calls are under way: ask again")
             return _Later(self._later, request, result)
         except Exception as error:

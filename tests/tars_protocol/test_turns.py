@@ -1,0 +1,198 @@
+"""A connection without I/O does no more at a stretch than it should: turns, answers under way, requests refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tars_protocol.connection import Caller, Connection, Load, abandon
+from tars_protocol.constants import RECONNECT, ReturnCode
+from tars_protocol.frames import FrameReader, frame
+from tars_protocol.packets import decode_response, reply
+from tars_protocol.refusals import RECONNECT_FRAME, overloaded, speaks
+from tests.tars_protocol.shared import CALLER, CUTS, ID_CORNERS, VERSIONS, bytewise, captured, pieces, request
+
+
+def numbered(count: int) -> bytes:
+    return b"".join(request("add", n, 0, iRequestId=n) for n in range(1, count + 1))
+
+
+def ids(data: bytes) -> list[int]:
+    """The request ids of some answers."""
+    return [decode_response(each).request_id for each in FrameReader().feed(data)]
+
+
+class Handled:
+    """Answers everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def __call__(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
+        request_id = 1 + len(self.ids)
+        self.ids.append(request_id)
+        return reply(1, 0, b"").frame(request_id)
+
+
+class _Under:
+    """An answer that never comes."""
+
+    closed = 0
+
+    def __await__(self) -> object:
+        raise AssertionError("nobody is to wait for it")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+# -- turns ---------------------------------------------------------------------------------------------------------
+
+
+def test_when_its_turn_is_over_the_rest_is_held_and_goes_on_where_it_stopped() -> None:
+    handled = Handled()
+    connection = Connection(CALLER, handled, turn_seconds=0)
+    assert ids(connection.receive(numbered(4))) == [1]
+    assert (connection.held, len(handled.ids)) == (3, 1)
+    assert connection.held_bytes == len(numbered(4)) - len(numbered(1))
+    assert ids(connection.receive(numbered(1))) == [2]
+    assert [ids(connection.receive(b"")) for _ in range(4)] == [[3], [4], [5], []]
+    assert connection.held == 0
+
+
+def test_what_is_known_by_its_bytes_takes_no_turn() -> None:
+    """However much of it there is."""
+    known = reply(1, 0, b"x")
+    connection = Connection(CALLER, Handled(), lambda key: known, turn_seconds=0)
+    assert ids(connection.receive(numbered(500))) == list(range(1, 501))
+
+
+@given(CUTS)
+def test_turns_change_no_answer_however_the_bytes_come(cuts: list[int]) -> None:
+    stream = numbered(9)
+    for cut in (pieces(stream, cuts), bytewise(stream)):
+        connection = Connection(CALLER, Handled(), turn_seconds=0)
+        out = b"".join(map(connection.receive, cut))
+        while connection.held:
+            out += connection.receive(b"")
+        assert ids(out) == list(range(1, 10))
+
+
+def test_garbage_behind_what_is_held_ends_the_connection_when_its_turn_comes() -> None:
+    connection = Connection(CALLER, Handled(), turn_seconds=0)
+    assert ids(connection.receive(numbered(2) + bytes(4))) == [1]
+    assert connection.error is None
+    assert ids(connection.receive(b"")) == [2]
+    assert connection.error is not None
+
+
+# -- answers under way ---------------------------------------------------------------------------------------------
+
+
+def test_with_as_many_under_way_as_may_be_the_rest_is_held() -> None:
+    load = Load(100)
+    under: list[Any] = [_Under() for _ in range(5)]
+    answers = iter(under)
+    connection = Connection(CALLER, lambda *_: next(answers), max_outstanding=3, load=load)
+    assert connection.receive(numbered(5)) == b""
+    assert (connection.pending, connection.outstanding, connection.held) == (under[:3], 3, 2)
+    assert (connection.full, load.in_flight) == (True, 3)
+    connection.pending.clear()
+    connection.answered()
+    assert not connection.full
+    connection.receive(b"")
+    assert (connection.pending, connection.outstanding, connection.held) == (under[3:4], 3, 1)
+    for _ in range(3):
+        connection.answered()
+    assert (connection.outstanding, load.in_flight, load.full) == (0, 0, False)
+
+
+async def test_what_is_given_up_is_closed_or_cancelled() -> None:
+    async def never() -> bytes:
+        raise AssertionError("it is not to begin")
+
+    abandon(never())
+    future = asyncio.get_running_loop().create_future()
+    abandon(future)
+    assert future.cancelled()
+    under = _Under()
+    abandon(under)  # type: ignore[arg-type]
+    assert under.closed == 1
+
+
+# -- what is refused undecoded -------------------------------------------------------------------------------------
+
+
+def test_new_frames_only_are_asked_for_and_those_above_are_refused() -> None:
+    """One that is held was let in already."""
+    asked: list[int] = []
+
+    def admit(count: int) -> int:
+        asked.append(count)
+        return min(count, 2)
+
+    handled = Handled()
+    connection = Connection(CALLER, handled, turn_seconds=0)
+    connection.limit_rate(admit)
+    first = connection.receive(numbered(3))
+    assert [(each.request_id, each.code) for each in map(decode_response, FrameReader().feed(first))] == [
+        (3, ReturnCode.OVERLOAD),
+        (1, 0),
+    ]
+    assert ids(connection.receive(b"")) == [2]
+    connection.receive(numbered(1)[:10])
+    assert asked == [3]
+    connection.receive(numbered(1)[10:])
+    assert asked == [3, 1]
+    connection.limit_rate(None)
+    connection.receive(numbered(5))
+    assert asked == [3, 1]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("request_id", ID_CORNERS)
+def test_a_refusal_is_an_answer_of_the_caller_s_kind(version: int, request_id: int) -> None:
+    asked = request("add", 1, 2, version=version, iRequestId=request_id, iMessageType=0x80)
+    answer = overloaded(asked, "too much")
+    assert answer
+    got = decode_response(answer)
+    assert (got.version, got.request_id, got.code, got.description) == (version, request_id, -9, "too much")
+
+
+@pytest.mark.parametrize("line", captured("client-request"))
+def test_every_captured_request_can_be_refused_and_tells_its_version(line: dict[str, Any]) -> None:
+    data = bytes.fromhex(line["request_hex"])
+    answer = overloaded(data, "too much")
+    assert answer
+    assert speaks(data) == decode_response(answer).version
+
+
+@given(st.binary(max_size=40))
+def test_whatever_bytes_are_refused_there_is_an_answer_or_none(data: bytes) -> None:
+    answer = overloaded(frame(b"\x00" + data), "too much")
+    assert answer is None or answer == b"" or decode_response(answer).code == ReturnCode.OVERLOAD
+
+
+def test_who_wants_no_answer_gets_no_refusal() -> None:
+    assert overloaded(request("note", "x", cPacketType=1), "too much") == b""
+
+
+def test_the_version_is_that_of_the_first_request() -> None:
+    connection = Connection(CALLER, Handled())
+    assert connection.version is None
+    whole = request("add", 1, 2, version=5)
+    connection.receive(whole[:7])
+    assert connection.version is None
+    connection.receive(whole[7:] + request("add", 1, 2, version=1))
+    assert connection.version == 5
+
+
+def test_the_last_word_is_what_tarsgo_takes_for_it() -> None:
+    """As its own servers push it: a response with request id 0, marked as normal, in TARS."""
+    got = decode_response(RECONNECT_FRAME)
+    assert (got.version, got.request_id, got.code, got.description, got.body) == (1, 0, 0, RECONNECT, b"")
