@@ -167,9 +167,13 @@ def test_a_refusal_is_an_answer_of_the_caller_s_kind(version: int, request_id: i
 @pytest.mark.parametrize("line", captured("client-request"))
 def test_every_captured_request_can_be_refused_and_tells_its_version(line: dict[str, Any]) -> None:
     data = bytes.fromhex(line["request_hex"])
+    assert speaks(data) == line["iVersion"]
     answer = overloaded(data, "too much")
+    if line["cPacketType"] == 1:
+        assert answer == b""
+        return
     assert answer
-    assert speaks(data) == decode_response(answer).version
+    assert decode_response(answer).version == line["iVersion"]
 
 
 @given(st.binary(max_size=40))
