@@ -27,7 +27,7 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config.config_exception import ConfigException
 
-from registry.kube.resource import Parameters, Response
+from registry.kube.resource import JSON, Body, Parameters, Reply, Response
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,39 @@ class KubeClient:
             else:
                 response.close()
 
-    async def _request(self, api: ApiClient, path: str, parameters: Parameters) -> aiohttp.ClientResponse:
+    async def send(self, method: str, path: str, body: Body | None = None, content_type: str = JSON) -> Reply:
+        """Ask for something small, or change something (see :class:`registry.kube.resource.Writing`)."""
+        if self._distrusted:
+            await self.reload()
+        api = self._api
+        if api is None:
+            raise ConnectionError("the connection is closed")
+        response = await self._request(api, path, {}, method, body, content_type)
+        try:
+            reply = _Response(response)
+            return Reply(reply.status, b"".join([chunk async for chunk in reply.chunks()]), reply.retry_after)
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    async def _request(
+        self,
+        api: ApiClient,
+        path: str,
+        parameters: Parameters,
+        method: str = "GET",
+        body: Body | None = None,
+        content_type: str = JSON,
+    ) -> aiohttp.ClientResponse:
         try:
             response: aiohttp.ClientResponse = await api.call_api(
                 path,
-                "GET",
+                method,
                 query_params=list(parameters.items()),
-                header_params={"Accept": "application/json"},
+                header_params={"Accept": JSON} | ({"Content-Type": content_type} if body is not None else {}),
+                body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 # Times without a byte are the reflector's to watch.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from msgspec import Raw
 
@@ -34,6 +34,32 @@ class Session(Protocol):
 
     def get(self, path: str, parameters: Parameters) -> AbstractAsyncContextManager[Response]:
         """Ask for a path. Raises ConnectionError where the server can't be reached."""
+
+    async def reload(self) -> None:
+        """Read the credentials again: the server did not take them."""
+
+
+JSON: Final = "application/json"
+STRATEGIC_MERGE_PATCH: Final = "application/strategic-merge-patch+json"
+
+Body = Mapping[str, Any]
+"""What is sent, before it is encoded as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. ``retry_after``: seconds that the server asks to wait; 0 where it does not ask."""
+
+    status: int
+    body: bytes = b""
+    retry_after: float = 0.0
+
+
+class Writing(Protocol):
+    """How a writer reaches the API server."""
+
+    async def send(self, method: str, path: str, body: Body | None = None, content_type: str = JSON) -> Reply:
+        """Send a request and wait for all of its answer. Raises ConnectionError where there is none."""
 
     async def reload(self) -> None:
         """Read the credentials again: the server did not take them."""
