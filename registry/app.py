@@ -20,10 +20,10 @@ from registry.admin.logs import Logs
 from registry.admin.view import Cache, Listener, Requests, View
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
+from registry.heartbeats import Heartbeats, with_cluster, without_cluster
 from registry.model import SourceStatus
 from registry.routing.hosts import Naming
 from registry.servants.query import query_servant
-from registry.servants.registry import registry_servants
 from registry.sources.base import SourceError
 from registry.sources.directory import DirectorySource
 from registry.sources.kubernetes import KubernetesSource, followed
@@ -92,7 +92,10 @@ async def _from_kubernetes(config: Config, logs: Logs | None) -> App:
     log.info("following %s of %s in %s", settings.discover, client.server, ", ".join(names))
     try:
         parts = [part.part for part in what]
-        return App(config, store, source, parts, logs, close=client.close, new_credentials=client.reload)
+        heartbeats = with_cluster(config, store, client, client.namespace, list(dict.fromkeys(names)))
+        return App(
+            config, store, source, parts, logs, close=client.close, new_credentials=client.reload, heartbeats=heartbeats
+        )
     except StartError:
         await client.close()
         raise
@@ -111,8 +114,11 @@ class App:
         *,
         close: Callable[[], Awaitable[None]] | None = None,
         new_credentials: Callable[[], Awaitable[None]] | None = None,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         """``close`` is called at the end, ``new_credentials`` to have credentials read again.
+
+        Without ``heartbeats``, states are held in memory.
 
         Raises StartError where an address can't be listened on.
         """
@@ -137,7 +143,8 @@ class App:
         self.answers = Answers(self.store, naming=naming, self_address=own, limits=config.cache)
         queries = {query_interface.SERVANT: query_servant(self.answers)}
         self._query = Dispatcher(queries, max_values=limits.max_values, load=self.query.load)
-        self._registry = Dispatcher(registry_servants(), max_values=limits.max_values, load=self.registry.load)
+        self._heartbeats = heartbeats or without_cluster(config, store)
+        self._registry = Dispatcher(self._heartbeats.servants, max_values=limits.max_values, load=self.registry.load)
         self.synced = asyncio.Event()
         self._stopping = False
         self._crashes = 0
@@ -152,6 +159,8 @@ class App:
             self._snapshot.restore()
             self._keep_going("the snapshot", self._snapshot.run)
         self._keep_going("the source", self._source.run)
+        for name, run in self._heartbeats.tasks.items():
+            self._keep_going(name, run)
         self._keep_going("the look at the clock", self._clock.run)
         self._admin = AdminServer(self._view(), self.config.admin)
         for sockets in self._admin_sockets.values():
@@ -173,6 +182,7 @@ class App:
         False where it was not done within drain_timeout: what is left then may hang for ever.
         """
         self._stopping = True
+        leaving = asyncio.create_task(self._heartbeats.leave())
         service = self.config.service
         clock = asyncio.get_running_loop().time
         end = clock() + service.drain_timeout
@@ -184,6 +194,9 @@ class App:
         await asyncio.gather(
             *(server.drain(grace, service.reconnect_grace, hurry) for server in (self.query, self.registry))
         )
+        if hurry and hurry.is_set():
+            leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
         try:
             async with asyncio.timeout_at(max(end, clock() + rest)):
                 await self._finish()
@@ -346,6 +359,8 @@ class App:
             log_lines_left_out=lambda: self._logs.left_out if self._logs else 0,
             log_lines_lost=lambda: self._logs.lost if self._logs else 0,
             clock_jumps=lambda: self._clock.jumps,
+            reports=self._heartbeats.shown,
+            states=self._heartbeats.states,
         )
 
     def _listeners(self) -> list[Listener]:

@@ -22,8 +22,10 @@ import yaml
 from registry.admin.health import AdminLimits
 from registry.admin.logs import LogLimits
 from registry.answers import CacheLimits
-from registry.kube.settings import ReflectorSettings
+from registry.kube.settings import ReflectorSettings, WriterSettings
+from registry.profile import ProfileLimits
 from registry.routing.hosts import EndpointHost
+from registry.servants.states import StateSettings
 from registry.snapshot import SnapshotSettings
 from registry.sources.directory import DirectorySettings
 from registry.sources.kubernetes import KubernetesSettings
@@ -34,6 +36,10 @@ ENVIRONMENT_PREFIX: Final = "TARS_REGISTRY_"
 
 SERVICE_NAME: Final = "tars-tarsregistry"
 """The name of the registry's Service in every installation of TARS on Kubernetes."""
+
+
+_POD_NAME: Final = ("PodName", "POD_NAME", "HOSTNAME")
+"""Variables that may hold the name of the own pod: TARS's controller sets the first, the host is named after it."""
 
 
 class ConfigError(Exception):
@@ -134,6 +140,11 @@ class ServiceSettings:
         f"with which clients go on asking. By default {SERVICE_NAME} inside a pod, and elsewhere the address that the "
         "caller connected to.",
     )
+    pod_name: str = setting(
+        "",
+        "The registry's own pod, whose condition tars.io/active says that it is ready, for pods with that readiness "
+        "gate. By default what PodName, POD_NAME or HOSTNAME say inside a pod, and elsewhere none.",
+    )
     log_level: LogLevel = setting(LogLevel.INFO, "The least serious messages that are logged.", reloadable=True)
     log_format: LogFormat = setting(LogFormat.TEXT, "How log lines are written, to standard error.")
     event_loop: EventLoop = setting(EventLoop.AUTO, "auto takes uvloop where it is installed; it is faster.")
@@ -172,6 +183,12 @@ class ServiceSettings:
         """The registry's own host; "" for the address that each caller connected to."""
         return self.self_host or (SERVICE_NAME if inside_pod() else "")
 
+    @property
+    def chosen_pod_name(self) -> str:
+        """The registry's own pod; "" where it is in none."""
+        named = next((os.environ[name] for name in _POD_NAME if os.environ.get(name)), "")
+        return self.pod_name or (named if inside_pod() else "")
+
 
 def inside_pod() -> bool:
     """True where Kubernetes says so, through the environment that every pod has."""
@@ -190,6 +207,9 @@ class Config:
     kubernetes: KubernetesSettings = dataclasses.field(default_factory=KubernetesSettings)
     reflector: ReflectorSettings = dataclasses.field(default_factory=ReflectorSettings)
     snapshot: SnapshotSettings = dataclasses.field(default_factory=SnapshotSettings)
+    states: StateSettings = dataclasses.field(default_factory=StateSettings)
+    writer: WriterSettings = dataclasses.field(default_factory=WriterSettings)
+    profile: ProfileLimits = dataclasses.field(default_factory=ProfileLimits)
     log: LogLimits = dataclasses.field(default_factory=LogLimits)
 
 
@@ -202,6 +222,9 @@ TITLES: Final = {
     "kubernetes": "Kubernetes source",
     "reflector": "List and watch",
     "snapshot": "Snapshot file",
+    "states": "Reports of tarsnodes",
+    "writer": "Writing to the cluster",
+    "profile": "Descriptors of servers",
     "log": "Log",
 }
 """Heading of each part, in order."""

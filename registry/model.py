@@ -189,3 +189,14 @@ class SourceStatus:
     def count(self, reason: str) -> None:
         """One more error of a kind."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """What was last reported of a pod, where the registry itself keeps it: setting/present/pid, by whom, Unix time."""
+
+    pod: str
+    state: str
+    active: bool
+    caller: str
+    reported: float

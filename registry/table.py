@@ -98,10 +98,18 @@ class TableStore:
         """All objects of a server, those included that another one stands above."""
         self._counts = _Counts()
         self._listeners: list[Listener] = []
+        self._when_whole: list[Callable[[], None]] = []
 
     def subscribe(self, listener: Listener) -> None:
         """Call this after each new snapshot, with what changed."""
         self._listeners.append(listener)
+
+    def when_whole(self, tell: Callable[[], None]) -> None:
+        """Call this once nothing is waited for any more, which a table of earlier on (:meth:`restore`) is no end of."""
+        if self._awaited:
+            self._when_whole.append(tell)
+        else:
+            tell()
 
     @property
     def waiting_for(self) -> list[str]:
@@ -169,8 +177,13 @@ class TableStore:
         """Everything of a kind (in a namespace) was handed over."""
         if (kind, namespace) in self._awaited:
             self._awaited.remove((kind, namespace))
-            if not self._awaited and not self.table.synced:
+            if self._awaited:
+                return
+            if not self.table.synced:
                 self._publish(replace(self.table, synced=True), Change(everything=True))
+            waiting, self._when_whole = self._when_whole, []
+            for tell in waiting:
+                tell()
 
     def _apply(self, kind: Kind, new: dict[ObjectKey, Object], gone: list[ObjectKey]) -> None:
         for _ in self._applying(kind, new, gone):

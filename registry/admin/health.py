@@ -1,4 +1,4 @@
-"""The HTTP pages: /healthz, /readyz, /metrics."""
+"""The HTTP pages: /healthz, /readyz, /metrics, /states."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
 from aiohttp import web
 
+from registry.admin.logs import one_line
 from registry.admin.metrics import Metrics
 from registry.admin.view import View
 from tars_protocol.aio.accept import Acceptor
@@ -23,6 +25,7 @@ _INDEX = """tars-registry {version}
 /healthz   200 while the process runs
 /readyz    200 when it can answer; else 503 and why not
 /metrics   for Prometheus
+/states    what tarsnodes reported, where no cluster keeps it
 """
 
 
@@ -87,6 +90,7 @@ class AdminServer:
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics_page),
+                web.get("/states", self._states),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -126,10 +130,21 @@ class AdminServer:
             return web.Response(text="ready\n")
         return web.Response(status=503, text="".join(f"not ready: {reason}\n" for reason in reasons))
 
+    async def _states(self, _: web.Request) -> web.Response:
+        states = self._view.states()
+        if states is None:
+            return web.Response(text="the states are in the conditions tars.io/active of the pods\n")
+        lines = [f"{state.pod} {one_line(state.state)} {_time(state.reported)} {state.caller}\n" for state in states]
+        return web.Response(text="".join(lines) or "nothing was reported yet\n")
+
     async def _metrics_page(self, _: web.Request) -> web.Response:
         return web.Response(
             body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @web.middleware

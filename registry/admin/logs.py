@@ -49,6 +49,7 @@ class RateLimit(logging.Filter):
     """Lets a burst of each kind of line through, then none until the interval is over.
 
     A record with the attribute ``limit_key`` (the address of a peer) is also of a kind of its own, with a burst of one.
+    One with the attribute ``unlimited`` always passes: it has a limit of another kind.
     """
 
     def __init__(self, limits: LogLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,6 +63,8 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True where the record is to be written."""
+        if getattr(record, "unlimited", False):
+            return True
         # What asyncio says comes with its values in it already, and none of it is worth many lines.
         message = "" if record.name == "asyncio" else str(record.msg)
         key = getattr(record, "limit_key", "")

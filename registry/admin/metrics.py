@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -55,6 +55,7 @@ class Metrics(Collector):
         yield from self._table()
         yield from self._sources()
         yield from self._listeners()
+        yield from self._reports()
         yield _gauge("ready", "1 where the service is ready to answer.", float(not self._view.not_ready()))
         yield _counter("log_lines_left_out", "Log lines left out by the rate limit.", self._view.log_lines_left_out())
         yield _counter("log_lines_lost", "Log lines that standard error did not take.", self._view.log_lines_lost())
@@ -145,6 +146,30 @@ class Metrics(Collector):
             yield _gauge("snapshot_timestamp_seconds", "When the snapshot file's table was current.", written or 0.0)
             yield _counter("snapshot_errors", "Writings of the snapshot file that failed.", failures)
 
+    def _reports(self) -> Iterable[Metric]:
+        reports = self._view.reports()
+        yield _counters(
+            "reports", "States that tarsnodes reported, by what became of them.", "outcome", reports.outcomes
+        )
+        refused = reports.descriptors_refused
+        yield _counters("descriptors_refused", "Descriptors asked for in vain, by reason.", "reason", refused)
+        yield _gauge("reports_queued", "Pods whose state waits to be written.", reports.queued)
+        yield _gauge("reports_oldest_seconds", "For how long one of them has waited.", reports.oldest)
+        requests = CounterMetricFamily(
+            _PREFIX + "api_requests",
+            "Requests to the API server about states, by verb and code; none where there was no answer.",
+            labels=["verb", "code"],
+        )
+        for labels, count in sorted(reports.requests.items()):
+            requests.add_metric(list(labels), count)
+        yield requests
+        yield _counters(
+            "write_errors", "States that could not be written at first, by reason.", "reason", reports.errors
+        )
+        yield _counters("events", "Kubernetes Events about refused reports.", "result", reports.events)
+        yield _gauge("rights_missing", "Rights that are missing; the log names them.", len(reports.missing_rights))
+        yield _counter("audit_lines_left_out", "Refusals without a line in the log.", reports.audit_lines_left_out)
+
     def _listeners(self) -> Iterable[Metric]:
         open_now = GaugeMetricFamily(_PREFIX + "connections", "Connections open now.", labels=["listener"])
         accepted = CounterMetricFamily(_PREFIX + "connections_accepted", "Connections in all.", labels=["listener"])
@@ -180,6 +205,13 @@ def _since(moment: float | None, now: float) -> float | None:
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:
     return GaugeMetricFamily(_PREFIX + name, documentation, value=value)
+
+
+def _counters(name: str, documentation: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(_PREFIX + name, documentation, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
 
 
 def _counter(name: str, documentation: str, value: float) -> Metric:

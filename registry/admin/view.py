@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from registry.model import SourceStatus
+from registry.model import PodState, SourceStatus
 from registry.table import Table, TableSize
 
 
@@ -48,6 +48,24 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Reports:
+    """What tarsnodes reported and asked, and what of it is written: counters by word, and what waits.
+
+    ``requests`` to the API server by verb and code; ``oldest`` in seconds.
+    """
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    descriptors_refused: Mapping[str, int] = field(default_factory=dict)
+    audit_lines_left_out: int = 0
+    queued: int = 0
+    oldest: float = 0.0
+    requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    missing_rights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Callables, each of which gives a picture of one part as of now."""
 
@@ -70,3 +88,6 @@ class View:
     """Log lines that standard error did not take."""
     clock_jumps: Callable[[], int] = field(default=lambda: 0)
     """How often the time of day was set."""
+    reports: Callable[[], Reports] = field(default=Reports)
+    states: Callable[[], list[PodState] | None] = field(default=lambda: None)
+    """The states that the registry itself keeps; None where the cluster does."""

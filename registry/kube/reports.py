@@ -47,7 +47,7 @@ class Wanted:
 
     ``namespaces`` are those that the pod may be in, the likeliest first. ``peer`` is the address that the report came
     from; "" for the registry's own, which is not checked. ``listed``: whether the table has that address for the pod;
-    None where it does not know the pod.
+    None where it does not know the pod. ``origin`` is whatever whoever wants it knows it by.
     """
 
     namespaces: tuple[str, ...]
@@ -55,6 +55,7 @@ class Wanted:
     condition: Condition
     peer: str = ""
     listed: bool | None = None
+    origin: object = None
 
 
 @dataclass(slots=True)

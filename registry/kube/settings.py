@@ -104,7 +104,7 @@ class WriterSettings:
     write_concurrency: int = setting(
         32, "Pods worked on at a time: enough for write_rate while each request takes 80 ms.", minimum=1
     )
-    write_timeout: float = setting(
+    api_timeout: float = setting(
         5.0, "For one request; after that it is taken for lost, and tried again.", unit="seconds", minimum=0.1
     )
     max_queued_pods: int = setting(

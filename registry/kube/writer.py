@@ -61,8 +61,7 @@ class _MadeAgain(Exception):
 class Writer:
     """Takes what is wanted (:meth:`submit`), and works it off while it is ``run``.
 
-    ``done`` is told of every outcome of a report, also of those that nobody waits for any more. ``requests`` counts by
-    verb and code, ``errors`` failed turns by reason.
+    ``requests`` counts by verb and code, ``errors`` failed turns by reason.
     """
 
     def __init__(
@@ -71,13 +70,12 @@ class Writer:
         rights: Rights,
         settings: WriterSettings | None = None,
         retry: ReflectorSettings | None = None,
-        done: Callable[[Wanted, Outcome], None] = lambda _, __: None,
         chance: random.Random | None = None,
     ) -> None:
         self._api = api
         self._rights = rights
         self._settings = settings = settings or WriterSettings()
-        self._done = done
+        self._listeners: list[Callable[[Wanted, Outcome], None]] = []
         self._clock = clock = asyncio.get_running_loop().time
         self._chance = chance = chance or random.Random()
         retry = retry or ReflectorSettings()
@@ -115,6 +113,10 @@ class Writer:
             return wanted
         return CallerCheck.ENFORCE if self._rights.may(GET_PODS, namespace) else CallerCheck.WARN
 
+    def subscribe(self, listener: Callable[[Wanted, Outcome], None]) -> None:
+        """Call this with every outcome of a report, also where nobody waits for it any more."""
+        self._listeners.append(listener)
+
     def submit(self, wanted: Wanted) -> asyncio.Future[Outcome]:
         """Queue what is wanted. The future has the outcome: its own, or that of a newer report about the pod."""
         future = self._reports.add(wanted)
@@ -140,6 +142,10 @@ class Writer:
                         await asyncio.wait([turn])
         finally:
             self._reports.stop()
+
+    def _done(self, wanted: Wanted, outcome: Outcome) -> None:
+        for listener in self._listeners:
+            listener(wanted, outcome)
 
     async def _turn(self, job: Job) -> None:
         """One job's turn, whatever comes of it."""
@@ -181,7 +187,8 @@ class Writer:
                 self._paused_until = now + failure.retry_after + backoff.pause()
             self._reports.failed(job, settled, 0.0)
             return
-        log.warning("the state of pod %s can't be written now: %s", job.key[1], failure)
+        if not job.failures:
+            log.warning("the state of pod %s can't be written now: %s", job.key[1], failure)
         pause = min(0.5 * 2 ** min(job.failures, 30), self._longest) * self._chance.uniform(0.5, 1)
         self._reports.failed(job, settled, failure.retry_after + pause)
 
@@ -324,7 +331,7 @@ class Writer:
         self, verb: str, method: str, path: str, body: Body | None = None, content_type: str = JSON
     ) -> Reply:
         """An answer, whatever it says. Raises Failure where there is none."""
-        timeout = self._settings.write_timeout
+        timeout = self._settings.api_timeout
         for last in (False, True):
             try:
                 async with asyncio.timeout(timeout):

@@ -493,6 +493,19 @@ def test_the_table_is_synchronised_once_every_namespace_was_handed_over() -> Non
     assert store.table.synced
 
 
+def test_whoever_waits_for_the_whole_table_is_told_once_and_not_of_one_restored() -> None:
+    store = TableStore()
+    told: list[str] = []
+    store.when_whole(lambda: told.append("first"))
+    store.restore({Kind.SERVER: [hello()]})
+    assert told == []
+    sync(store)
+    sync(store)
+    assert told == ["first"]
+    store.when_whole(lambda: told.append("later"))
+    assert told == ["first", "later"]
+
+
 def test_a_restored_table_is_synchronised_but_still_waited_for() -> None:
     """Answers are given from it; not so the snapshot file made from it, nor is it taken for current."""
     store = TableStore()

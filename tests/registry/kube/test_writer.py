@@ -75,9 +75,9 @@ async def writing(
         rights,
         declared,
         ReflectorSettings(),
-        lambda report, outcome: outcomes.append((report, outcome)),
         random.Random(1),
     )
+    writer.subscribe(lambda report, outcome: outcomes.append((report, outcome)))
     world = World(api, writer, rights)
     world.outcomes = outcomes
     tasks = [asyncio.create_task(writer.run())]

@@ -1,0 +1,111 @@
+"""States in a cluster: each becomes the condition ``tars.io/active`` of its pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from registry.kube.events import PodEvents
+from registry.kube.pods import Condition
+from registry.kube.reports import Outcome, Result, Wanted
+from registry.kube.writer import Writer
+from registry.servants.audit import Audit
+from registry.servants.states import ACTIVE_CONDITION, Answer, StateReport
+from registry.table import ServerKey, TableStore
+
+EVENT_REASON: Final = "TarsStateRefused"
+MESSAGE: Final = "reported by the pod's tarsnode"
+
+
+class PodStates:
+    """Hands reports to the writer, and tells what became of each."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        store: TableStore,
+        namespaces: Sequence[str],
+        audit: Audit,
+        events: PodEvents | None = None,
+    ) -> None:
+        self._addresses = _Addresses(store)
+        self._namespaces = tuple(namespaces)
+        self._audit = audit
+        self._events = events
+        self._writer = writer
+        writer.subscribe(self._done)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is written now."""
+        return self._writer.problem
+
+    def report(self, report: StateReport) -> Awaitable[Answer]:
+        """Have a state written."""
+        peer = report.caller.peer
+        namespaces, listed = self._addresses.look(report.pod, peer, self._namespaces)
+        condition = Condition(ACTIVE_CONDITION, report.active, report.reason, MESSAGE)
+        wanted = Wanted(namespaces, report.pod, condition, peer, listed, report)
+        return _answer(self._writer.submit(wanted))
+
+    def refuse(self, report: StateReport, reason: str, text: str) -> None:
+        """Note a report that was refused."""
+        self._audit.refused(report, reason, text)
+
+    def _done(self, wanted: Wanted, outcome: Outcome) -> None:
+        """Tell of what became of a report, in the audit log and as an Event of the pod."""
+        report = wanted.origin
+        if not isinstance(report, StateReport):
+            return
+        if outcome.result is Result.WRITTEN:
+            where = f"{outcome.namespace}/{report.pod}"
+            self._audit.written(report, outcome.before, where, outcome.suspect)
+        elif outcome.result is Result.REFUSED:
+            self._audit.refused(report, outcome.reason, outcome.text)
+            if outcome.pod is not None and self._events is not None:
+                text = f"state {report.reason} reported from {report.caller}: {outcome.text}"
+                self._events.warn(outcome.pod, EVENT_REASON, text)
+
+
+async def _answer(future: asyncio.Future[Outcome]) -> Answer:
+    outcome = await future
+    if outcome.result in (Result.WRITTEN, Result.UNCHANGED):
+        return Answer(str(outcome.result))
+    return Answer(outcome.reason, outcome.text)
+
+
+class _Addresses:
+    """The addresses of pods as the table has them, by name. What changes in it is taken over when somebody asks."""
+
+    def __init__(self, store: TableStore) -> None:
+        self._store = store
+        self._changed: set[ServerKey] = set(store.table.servers)
+        self._names: dict[ServerKey, list[str]] = {}
+        self._places: dict[str, dict[ServerKey, list[tuple[str, str]]]] = {}
+        """By name of a pod and server: namespaces and addresses."""
+        store.subscribe(lambda change: self._changed.update(change.servers))
+
+    def look(self, pod: str, peer: str, namespaces: tuple[str, ...]) -> tuple[tuple[str, ...], bool | None]:
+        """Where a pod may be, and whether it has an address; None where the table does not know it."""
+        while self._changed:
+            self._take_over(self._changed.pop())
+        known = [place for places in self._places.get(pod, {}).values() for place in places if place[0] in namespaces]
+        here = next((namespace for namespace, address in known if address == peer), None)
+        if here is not None:
+            return (here,), True
+        return namespaces, False if known else None
+
+    def _take_over(self, key: ServerKey) -> None:
+        for name in self._names.pop(key, ()):
+            self._places[name].pop(key, None)
+            if not self._places[name]:
+                del self._places[name]
+        names: dict[str, None] = {}
+        for server in self._store.table.servers.get(key, ()):
+            for pod in server.pods:
+                names[pod.name] = None
+                places = self._places.setdefault(pod.name, {}).setdefault(key, [])
+                places.append((server.namespace, pod.pod_ip))
+        if names:
+            self._names[key] = list(names)
