@@ -40,7 +40,7 @@ class PodEvents:
         self._last: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self._wake = asyncio.Event()
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(sent=0, left_out=0, failed=0)
 
     def warn(self, pod: PodView, reason: str, message: str) -> None:
         """Say so about a pod, unless something was said a short while ago, or too much waits already."""
