@@ -244,3 +244,8 @@ def test_set_up_sends_all_lines_through_one_limited_handler(root: logging.Logger
 def test_set_up_takes_every_level_of_the_settings(root: logging.Logger, level: str) -> None:
     logs.set_up(level, "text", LIMITS, io.StringIO())
     assert root.level == getattr(logging, level.upper())
+
+
+def test_what_has_a_limit_of_its_own_always_passes(limit: RateLimit) -> None:
+    assert all(limit.filter(record("state of pod %s", number, unlimited=True)) for number in range(100))
+    assert limit.left_out == 0

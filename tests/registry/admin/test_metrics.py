@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from registry.admin.metrics import Metrics
-from registry.admin.view import Cache, Listener, Requests, View
+from registry.admin.view import Cache, Listener, Reports, Requests, View
 from registry.model import Problem, SourceStatus
 from registry.table import Table, TableSize
 from tars_protocol.aio.client import Client
@@ -67,6 +67,17 @@ def a_view(**changes: object) -> View:
         ],
         "not_ready": list,
         "log_lines_left_out": lambda: 8,
+        "reports": lambda: Reports(
+            outcomes={"written": 3, "wrong_caller": 1},
+            descriptors_refused={"profile": 2},
+            audit_lines_left_out=4,
+            queued=5,
+            oldest=6.5,
+            requests={("get", "200"): 7, ("patch", "none"): 8},
+            errors={"connection": 9},
+            events={"sent": 10},
+            missing_rights=("get pods in tars",),
+        ),
     }
     return View(**fields | changes)  # type: ignore[arg-type]
 
@@ -98,6 +109,17 @@ def test_every_number_of_the_view_is_there() -> None:
     assert value(found, "connections_refused_total", listener="query", reason="idle_timeout") == 2
     assert value(found, "ready") == 1
     assert value(found, "log_lines_left_out_total") == 8
+    assert value(found, "reports_total", outcome="written") == 3
+    assert value(found, "reports_total", outcome="wrong_caller") == 1
+    assert value(found, "descriptors_refused_total", reason="profile") == 2
+    assert value(found, "audit_lines_left_out_total") == 4
+    assert value(found, "reports_queued") == 5
+    assert value(found, "reports_oldest_seconds") == 6.5
+    assert value(found, "api_requests_total", verb="get", code="200") == 7
+    assert value(found, "api_requests_total", verb="patch", code="none") == 8
+    assert value(found, "write_errors_total", reason="connection") == 9
+    assert value(found, "events_total", result="sent") == 10
+    assert value(found, "rights_missing") == 1
     python = next(labels for name, labels in found if name == "tars_registry_build_info")
     assert {("version", "1.2.3"), ("event_loop", "uvloop")} < python
 
