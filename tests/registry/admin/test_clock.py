@@ -12,7 +12,7 @@ from registry.admin.clock import ClockWatch
 from tests.support.virtual_time import in_virtual_time
 
 
-@pytest.mark.parametrize(("by", "way"), [(86_400.0, "forward"), (-86_400.0, "back"), (1.5, "forward")])
+@pytest.mark.parametrize(("by", "way"), [(86_400.0, "forward"), (-86_400.0, "back"), (1.7, "forward")])
 def test_a_jump_is_told_once(
     by: float, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
