@@ -667,7 +667,7 @@ def test_the_servers_of_the_examples_are_found() -> None:
 
 @in_virtual_time
 async def test_the_role_of_the_examples_allows_what_is_asked_and_no_more() -> None:
-    """For --discover pods: whatever the source asks a cluster for."""
+    """For --discover pods: whatever the source asks a cluster for, and what reports of tarsnodes are written with."""
     cluster = Cluster()
     async with following(cluster, Discover.PODS) as follow:
         await follow.synced()
@@ -678,6 +678,12 @@ async def test_the_role_of_the_examples_allows_what_is_asked_and_no_more() -> No
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
+    for_reports = {("", "pods"): {"get"}, ("", "pods/status"): {"patch"}, ("", "events"): {"create"}}
+    for what, verbs in for_reports.items():
+        assert granted[what][0] >= verbs
+        granted[what][0].difference_update(verbs)
+        if not granted[what][0]:
+            del granted[what]
     asked = set()
     for request in cluster.requests:
         parts = request.path.split("/")
