@@ -76,18 +76,30 @@ class Cursor:
     def _head(self) -> None:
         """Take the head of the next field."""
         pos = self.at = self.pos
-        data = self.data
         if pos >= self._end:
             self.tag = END
             self.type = BUFFER_END
             return
-        byte = data[pos]
+        byte = self.data[pos]
+        cost = _USUAL[byte]
+        if cost:
+            self.pos = pos + 1
+            self.tag = byte >> 4
+            self.type = byte & 15
+            self.budget -= cost
+            if self.budget < 0:
+                self._limit("more values than a frame may hold")
+        else:
+            self._unusual_head(byte)
+
+    def _unusual_head(self, byte: int) -> None:
+        """A head of two bytes, the end of a struct, or no head at all."""
         tag = byte >> 4
-        pos += 1
+        pos = self.pos + 1
         if tag == 15:
             if pos >= self._end:
                 self._malformed("truncated head")
-            tag = data[pos]
+            tag = self.data[pos]
             pos += 1
         self.pos = pos
         kind = self.type = byte & 15
@@ -140,6 +152,8 @@ class Cursor:
             # The body of the value whose head was taken.
             after = pos + 1 + data[pos] if kind == wire.STRING1 and pos < end else pos + _SIZES[kind]
             if after <= end:
+                pos = after
+            elif kind == wire.STRING4 and end - pos >= 4 and (after := pos + 4 + _uint32(data, pos)[0]) <= end:
                 pos = after
             else:
                 self.at, self.pos, self.type = at, pos, kind
