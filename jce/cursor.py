@@ -151,9 +151,9 @@ class Cursor:
         while True:
             # The body of the value whose head was taken.
             after = pos + 1 + data[pos] if kind == wire.STRING1 and pos < end else pos + _SIZES[kind]
+            if after > end and kind == wire.STRING4 and end - pos >= 4:
+                after = pos + 4 + _uint32(data, pos)[0]
             if after <= end:
-                pos = after
-            elif kind == wire.STRING4 and end - pos >= 4 and (after := pos + 4 + _uint32(data, pos)[0]) <= end:
                 pos = after
             else:
                 self.at, self.pos, self.type = at, pos, kind
