@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable
 from typing import Final
 
 from registry.model import PodState
@@ -25,7 +24,7 @@ class MemoryStates:
         self._audit = audit
         self._states: OrderedDict[str, PodState] = OrderedDict()
 
-    def report(self, report: StateReport) -> Awaitable[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Answer]:
         """Keep a state."""
         before = self._states.get(report.pod)
         changed = before is None or before.state != report.reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from registry.kube.events import PodEvents
@@ -41,7 +41,7 @@ class PodStates:
         """Why nothing is written now."""
         return self._writer.problem
 
-    def report(self, report: StateReport) -> Awaitable[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Answer]:
         """Have a state written."""
         peer = report.caller.peer
         namespaces, listed = self._addresses.look(report.pod, peer, self._namespaces)
@@ -68,11 +68,26 @@ class PodStates:
                 self._events.warn(outcome.pod, EVENT_REASON, text)
 
 
-async def _answer(future: asyncio.Future[Outcome]) -> Answer:
-    outcome = await future
-    if outcome.result in (Result.WRITTEN, Result.UNCHANGED):
-        return Answer(str(outcome.result))
-    return Answer(outcome.reason, outcome.text)
+def _answer(outcome: asyncio.Future[Outcome]) -> asyncio.Future[Answer]:
+    """The answer to an outcome that is still to come; to cancel the one is to cancel the other."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def known(_: object) -> None:
+        if not answer.done():
+            result = outcome.result()
+            fine = result.result in (Result.WRITTEN, Result.UNCHANGED)
+            answer.set_result(Answer(str(result.result)) if fine else Answer(result.reason, result.text))
+
+    def given_up(_: object) -> None:
+        if answer.cancelled():
+            outcome.cancel()
+
+    if outcome.done():
+        known(outcome)
+    else:
+        outcome.add_done_callback(known)
+        answer.add_done_callback(given_up)
+    return answer
 
 
 class _Addresses:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -42,6 +41,12 @@ class StateSettings:
         "own time-out is 6 s. The state is written all the same.",
         unit="seconds",
         minimum=0.1,
+    )
+    max_waiting_reports: int = setting(
+        2_000,
+        "Tarsnodes that wait at a time. More are told at once that their state is queued: so many answers are never "
+        "under way (max_in_flight) that a report could not even be queued.",
+        minimum=1,
     )
     readiness_interval: float = setting(
         420.0,
@@ -94,8 +99,8 @@ class States(Protocol):
     def problem(self) -> str:
         """Why nothing is kept now; "" while all is well."""
 
-    def report(self, report: StateReport) -> Awaitable[Answer]:
-        """Keep a state. Whoever stops waiting does not take it back."""
+    def report(self, report: StateReport) -> asyncio.Future[Answer]:
+        """Keep a state. Whoever does not wait for the answer, and cancels it, does not take that back."""
 
     def refuse(self, report: StateReport, reason: str, text: str) -> None:
         """Note a report that was refused before it came to that."""
@@ -107,6 +112,7 @@ class StateReports:
     def __init__(self, states: States, settings: StateSettings | None = None) -> None:
         self._states = states
         self._settings = settings or StateSettings()
+        self._waiting = 0
         self.outcomes: Counter[str] = Counter()
 
     async def answer(self, call: Call) -> tuple[Any, ...]:
@@ -119,19 +125,28 @@ class StateReports:
             self.outcomes[reason] += 1
             self._states.refuse(report, reason, text)
             raise CallError(ReturnCode.UNKNOWN, text)
+        pending = self._states.report(report)
+        if not pending.done() and self._waiting >= self._settings.max_waiting_reports:
+            pending.cancel()
+            raise self._late(pod)
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._settings.report_timeout):
-                answer = await self._states.report(report)
+                answer = await pending
         except TimeoutError:
-            self.outcomes["late"] += 1
-            problem_now = self._states.problem or "too much is to be written"
-            log.warning("the state of a pod is not written yet: %s", problem_now)
-            text = f"the state of {pod} is not written yet, but will be: {problem_now}"
-            raise CallError(ReturnCode.UNKNOWN, text) from None
+            raise self._late(pod) from None
+        finally:
+            self._waiting -= 1
         self.outcomes[answer.outcome] += 1
         if answer.error:
             raise CallError(ReturnCode.UNKNOWN, answer.error)
         return ()
+
+    def _late(self, pod: str) -> CallError:
+        self.outcomes["late"] += 1
+        problem = self._states.problem or "too much is to be written"
+        log.warning("the state of a pod is not written yet: %s", problem)
+        return CallError(ReturnCode.UNKNOWN, f"the state of {pod} is not written yet, but will be: {problem}")
 
 
 def _problem(report: StateReport) -> tuple[str, str] | None:

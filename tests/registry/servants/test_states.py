@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -65,28 +65,25 @@ class FakeStates:
 
     problem = ""
 
-    def __init__(self, answer: Callable[[], Awaitable[Answer]]) -> None:
+    def __init__(self, answer: Answer | None) -> None:
         self.reports: list[StateReport] = []
         self.refusals: list[str] = []
         self._answer = answer
 
-    def report(self, report: StateReport) -> Awaitable[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Answer]:
         """Keep a state."""
         self.reports.append(report)
-        return self._answer()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if self._answer:
+            future.set_result(self._answer)
+        return future
 
     def refuse(self, report: StateReport, reason: str, text: str) -> None:
         """Note a refusal."""
         self.refusals.append(reason)
 
 
-async def written() -> Answer:
-    return Answer("written")
-
-
-async def never() -> Answer:
-    await asyncio.sleep(3600)
-    raise AssertionError("not reached")
+WRITTEN = Answer("written")
 
 
 async def code_of(answering: Awaitable[Any]) -> tuple[int, str]:
@@ -101,7 +98,7 @@ async def code_of(answering: Awaitable[Any]) -> tuple[int, str]:
 
 
 async def test_a_report_has_the_process_id_of_the_context() -> None:
-    states = FakeStates(written)
+    states = FakeStates(WRITTEN)
     reports = StateReports(states)
     assert await code_of(reports.answer(call(pid="27"))) == (0, "")
     assert await code_of(reports.answer(call(present="Activating", pid=""))) == (0, "")
@@ -128,7 +125,7 @@ async def test_a_report_has_the_process_id_of_the_context() -> None:
     ],
 )
 async def test_what_can_not_be_kept_is_refused_before_it_is_handed_on(wrong: dict[str, str], reason: str) -> None:
-    states = FakeStates(written)
+    states = FakeStates(WRITTEN)
     reports = StateReports(states)
     code, text = await code_of(reports.answer(call(**wrong)))
     assert code == -99
@@ -139,17 +136,32 @@ async def test_what_can_not_be_kept_is_refused_before_it_is_handed_on(wrong: dic
 
 @in_virtual_time
 async def test_a_caller_waits_for_a_bounded_time_and_is_told_why_in_vain() -> None:
-    states = FakeStates(never)
+    states = FakeStates(None)
     states.problem = "the API server can't be reached"
     code, text = await code_of(StateReports(states).answer(call()))
     assert now() == 4.5
     assert (code, text) == (-99, f"the state of {POD} is not written yet, but will be: the API server can't be reached")
 
 
-async def test_what_becomes_of_a_report_is_told_to_its_caller() -> None:
-    async def refused() -> Answer:
-        return Answer("wrong_caller", "no")
+@in_virtual_time
+async def test_more_callers_than_may_wait_are_told_at_once_that_their_state_is_queued() -> None:
+    states = FakeStates(None)
+    reports = StateReports(states, StateSettings(max_waiting_reports=10))
+    answers = [asyncio.create_task(code_of(reports.answer(call(f"pod-{n}")))) for n in range(12)]
+    await asyncio.sleep(0.001)
+    assert [answer.done() for answer in answers] == [False] * 10 + [True] * 2
+    assert len(states.reports) == 12
+    assert {(await answer)[0] for answer in answers} == {-99}
+    assert now() == 4.5
+    states.reports.clear()
+    again = asyncio.create_task(code_of(reports.answer(call())))
+    await asyncio.sleep(0.001)
+    assert not again.done()
+    await again
 
+
+async def test_what_becomes_of_a_report_is_told_to_its_caller() -> None:
+    refused = Answer("wrong_caller", "no")
     reports = StateReports(FakeStates(refused))
     assert await code_of(reports.answer(call())) == (-99, "no")
     assert reports.outcomes == {"wrong_caller": 1}
@@ -311,6 +323,28 @@ async def test_two_thousand_that_flip_at_once_are_answered_in_time_and_end_as_th
         assert not writer.queued
     assert codes.keys() <= {0, -99}
     assert {each.reason for each in api.pods.values()} == {"Active/Active/1"}
+
+
+@in_virtual_time
+async def test_twenty_thousand_that_flip_in_an_outage_are_answered_in_time_and_written_after_it() -> None:
+    """Most of them find so many waiting already that they are not kept waiting too."""
+    api = FakePods(latency=0.02)
+    for n in range(20_000):
+        api.make(f"pod-{n}", "10.0.0.1")
+    async with cluster(api) as (reports, writer, _):
+        api.down = True
+        for present in ("Inactive", "Active"):
+            answers = [
+                asyncio.create_task(code_of(reports.answer(call(f"pod-{n}", present=present)))) for n in range(20_000)
+            ]
+            await asyncio.sleep(15)
+            assert all(answer.done() for answer in answers)
+            assert {(await answer)[0] for answer in answers} == {-99}
+        assert writer.queued == 20_000
+        api.down = False
+        await asyncio.sleep(110)
+        assert not writer.queued
+    assert {(each.reason, len(each.reasons)) for each in api.pods.values()} == {("Active/Active/1", 1)}
 
 
 def of_pods(namespace: str, name: str, *pods: tuple[str, str]) -> Server:
