@@ -37,6 +37,11 @@ class Service:
         """Standard error so far."""
         return "\n".join(self.lines)
 
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def follow(self) -> None:
         """Read standard error until it ends."""
         assert self.process.stderr is not None

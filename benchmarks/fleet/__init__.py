@@ -1,0 +1,1 @@
+"""A fleet of simulated tarsnodes on a real API server."""
