@@ -63,8 +63,9 @@ class Entry:
     """A report that waits, with all who wait for it or for an older one of the same caller."""
 
     wanted: Wanted
-    number: int
     waiting: list[asyncio.Future[Outcome]]
+    tried: str | None = None
+    """What the condition was before a patch whose answer is not known; None where there was none."""
 
     def settle(self, outcome: Outcome) -> None:
         """Tell everybody."""
@@ -99,7 +100,6 @@ class Reports:
         self._most = most
         self._jobs: dict[Key, Job] = {}
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
-        self._number = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -122,11 +122,10 @@ class Reports:
             return future
         if job is None:
             job = self._jobs[key] = Job(key, self._clock())
-        self._number += 1
         waiting = [each for each in older.waiting if not each.done()] if older else []
         # At the end, however old the one before it: the last of all is the newest.
         job.entries.pop(wanted.peer, None)
-        job.entries[wanted.peer] = Entry(wanted, self._number, [*waiting, future])
+        job.entries[wanted.peer] = Entry(wanted, [*waiting, future])
         self._queue(job)
         return future
 

@@ -20,7 +20,7 @@ from registry.kube.backoff import Backoff
 from registry.kube.objects import decode_status
 from registry.kube.pods import PodView, condition_patch, decode_pod, pod_path
 from registry.kube.rates import TokenBucket
-from registry.kube.reports import Entry, Job, Outcome, Reports, Result, Wanted
+from registry.kube.reports import Entry, Job, Key, Outcome, Reports, Result, Wanted
 from registry.kube.requests import Failure
 from registry.kube.resource import JSON, STRATEGIC_MERGE_PATCH, Body, Reply, Writing
 from registry.kube.rights import Right, Rights
@@ -40,7 +40,7 @@ _OF_THE_SERVER: Final = frozenset(("connection", "timeout", "unauthorized", "thr
 _OF_THE_POD: Final = frozenset(("no_address", "conflict", "bug"))
 """Failures that tell nothing of other pods. Those in neither set do when they come in a row."""
 
-_FAILURES_IN_A_ROW: Final = 5
+_PODS_IN_A_ROW: Final = 5
 
 _MAX_DETAIL: Final = 300
 
@@ -52,6 +52,14 @@ class _Refused(Exception):
         super().__init__(text)
         self.reason = reason
         self.pod = pod
+
+
+class _Absent(Exception):
+    """There is no such pod in a namespace where pods may not be read."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.namespace = namespace
 
 
 class _MadeAgain(Exception):
@@ -88,7 +96,8 @@ class Writer:
         self._slots = asyncio.Semaphore(settings.write_concurrency)
         self._reports = Reports(clock, settings.max_queued_pods)
         self._paused_until = 0.0
-        self._in_a_row = 0
+        self._in_a_row: set[Key] = set()
+        """The pods whose turns have failed since one went well."""
         self._written: OrderedDict[tuple[str, str, str], tuple[float, str, str]] = OrderedDict()
         """Without the right to read: by pod and caller, when what was written."""
         self.problem = ""
@@ -160,7 +169,7 @@ class Writer:
             self._failed(job, taken, settled, Failure("bug", "internal error"))
         else:
             self._reports.done(job, settled)
-            self._in_a_row = 0
+            self._in_a_row.clear()
             if self.problem:
                 log.info("states are written again")
                 self.problem = ""
@@ -172,12 +181,12 @@ class Writer:
     def _failed(self, job: Job, taken: list[Entry], settled: list[Entry], failure: Failure) -> None:
         self.errors[failure.reason] += 1
         if failure.reason not in _OF_THE_POD:
-            self._in_a_row += 1
+            self._in_a_row.add(job.key)
         if failure.reason == "forbidden":
             # That does not go by itself: nobody is kept waiting for it.
             for entry in taken:
                 entry.settle(Outcome(Result.FAILED, failure.reason, str(failure)))
-        if failure.reason in _OF_THE_SERVER or self._in_a_row >= _FAILURES_IN_A_ROW:
+        if failure.reason in _OF_THE_SERVER or len(self._in_a_row) >= _PODS_IN_A_ROW:
             if not self.problem:
                 log.warning("no state can be written now: %s", failure)
             self.problem = str(failure)
@@ -196,21 +205,23 @@ class Writer:
 
     async def _work(self, taken: list[Entry], settled: list[Entry]) -> None:
         """Write the newest of the reports; ``settled`` gets those that need nothing more. Raises Failure."""
-        for _ in range(_TRIES):
+        absent: set[str] = set()
+        for _ in range(_TRIES + len(taken[-1].wanted.namespaces)):
             waiting = [entry for entry in taken if entry not in settled]
             try:
-                pod, namespace = await self._find([entry.wanted for entry in waiting])
+                pod, namespace = await self._find([entry.wanted for entry in waiting], absent)
                 accepted, suspect = self._accepted(waiting, pod, namespace, settled)
                 if accepted:
-                    newest = accepted[-1].wanted
-                    outcome = await self._write(newest, pod, namespace, suspect)
-                    self._done(newest, outcome)
+                    outcome = await self._write(accepted[-1], pod, namespace, suspect)
+                    self._done(accepted[-1].wanted, outcome)
                     for entry in accepted:
                         entry.settle(outcome)
                     settled += accepted
                 return
             except _MadeAgain:
                 continue
+            except _Absent as elsewhere:
+                absent.add(elsewhere.namespace)
             except _Refused as refused:
                 for entry in waiting:
                     if entry not in settled:
@@ -242,11 +253,16 @@ class Writer:
         entry.settle(outcome)
         settled.append(entry)
 
-    async def _find(self, wanted: list[Wanted]) -> tuple[PodView | None, str]:
-        """The pod, None where it may not be read, and its namespace. Raises _Refused where there is none."""
+    async def _find(self, wanted: list[Wanted], absent: set[str]) -> tuple[PodView | None, str]:
+        """The pod, None where it may not be read, and its namespace, which is none of ``absent``.
+
+        Raises _Refused where there is none.
+        """
         name, namespaces = wanted[-1].name, wanted[-1].namespaces
         elsewhere: PodView | None = None
         for namespace in namespaces:
+            if namespace in absent:
+                continue
             if not self._rights.may(GET_PODS, namespace):
                 return None, namespace
             reply = await self._send("get", "GET", pod_path(namespace, name))
@@ -267,8 +283,8 @@ class Writer:
             return elsewhere, elsewhere.namespace
         raise _Refused("no_pod", f"there is no pod {name} in {', '.join(namespaces)}")
 
-    async def _write(self, wanted: Wanted, pod: PodView | None, namespace: str, suspect: str) -> Outcome:
-        condition = wanted.condition
+    async def _write(self, entry: Entry, pod: PodView | None, namespace: str, suspect: str) -> Outcome:
+        wanted, condition = entry.wanted, entry.wanted.condition
         now = datetime.now(UTC)
         if pod is not None:
             known = pod.condition(condition.type)
@@ -279,15 +295,20 @@ class Writer:
             status, before = self._remembered(wanted, namespace)
             unchanged = (status, before) == (condition.text, condition.reason)
             uid = ""
+        if unchanged and entry.tried is not None:
+            # It was patched, and the answer got lost.
+            return Outcome(Result.WRITTEN, "", "", namespace, entry.tried, pod, suspect)
         if unchanged:
             return Outcome(Result.UNCHANGED, "", "", namespace, before, pod, suspect)
         patch = condition_patch(condition, uid, now if status != condition.text else None)
         path = pod_path(namespace, wanted.name, "status")
+        entry.tried = before
         reply = await self._send("patch", "PATCH", path, patch, STRATEGIC_MERGE_PATCH)
+        entry.tried = None
         if reply.status == 404:
             if pod is not None:
                 raise _MadeAgain  # it may be gone, or made again
-            raise _Refused("no_pod", f"there is no pod {wanted.name} in {namespace}")
+            raise _Absent(namespace)
         if reply.status in (409, 422) and pod is not None and await self._made_again(pod):
             raise _MadeAgain
         if reply.status in (400, 413, 422):

@@ -102,14 +102,16 @@ class _Addresses:
         store.subscribe(lambda change: self._changed.update(change.servers))
 
     def look(self, pod: str, peer: str, namespaces: tuple[str, ...]) -> tuple[tuple[str, ...], bool | None]:
-        """Where a pod may be, and whether it has an address; None where the table does not know it."""
+        """Where a pod may be, the likeliest first, and whether it has an address; None where it is not known."""
         while self._changed:
             self._take_over(self._changed.pop())
         known = [place for places in self._places.get(pod, {}).values() for place in places if place[0] in namespaces]
         here = next((namespace for namespace, address in known if address == peer), None)
         if here is not None:
             return (here,), True
-        return namespaces, False if known else None
+        # Where the table has a pod of that name with another address, it is the least likely.
+        others = {namespace for namespace, _ in known}
+        return tuple(sorted(namespaces, key=lambda each: each in others)), False if known else None
 
     def _take_over(self, key: ServerKey) -> None:
         for name in self._names.pop(key, ()):

@@ -62,6 +62,7 @@ class FakePods:
         self.latency = latency
         self.down = False
         self.silent = False
+        self.lose_next_patch = False
         self.answers: dict[str, Reply] = {}
         self.forbidden: set[str] = set()
         self.before_patch: list[Any] = []
@@ -103,6 +104,10 @@ class FakePods:
                 self.asked.append(Asked(began, verb, name, 0))
                 await asyncio.sleep(3600)
             reply = self._answer(verb, path, name, body, content_type)
+            if self.lose_next_patch and verb == "patch":
+                self.lose_next_patch = False
+                self.asked.append(Asked(began, verb, name, 0))
+                raise ConnectionError("the answer broke off")
             self.asked.append(Asked(began, verb, name, reply.status, body))
             return reply
         finally:

@@ -319,6 +319,17 @@ async def test_without_the_right_to_write_callers_are_told_at_once_and_states_ar
         assert world.writer.queued == 0
 
 
+@in_virtual_time
+async def test_without_the_right_to_read_each_namespace_is_tried() -> None:
+    several = ("a", "b", "c", "d", "tars")
+    async with writing(namespaces=several) as world:
+        world.api.forbidden.add("get")
+        outcome = await world.report(namespaces=several)
+        assert (outcome.result, outcome.namespace) == (Result.WRITTEN, "tars")
+        outcome = await world.report(namespaces=several, name="other-0")
+        assert (outcome.result, outcome.text) == (Result.REFUSED, "there is no pod other-0 in a, b, c, d, tars")
+
+
 # ------------------------------------------------------------------------------------------------------ storms
 
 
@@ -490,6 +501,31 @@ async def test_a_pod_whose_writing_fails_holds_up_no_other() -> None:
         assert sum(asked.name == "poison" for asked in world.api.asked) < 20
         del world.api.answers["poison"]
         assert (await poison).result is Result.WRITTEN
+
+
+@in_virtual_time
+async def test_one_pod_that_never_can_be_written_keeps_a_quiet_cluster_from_nothing() -> None:
+    """However often it fails with nothing else to do, the next one's turn comes at once."""
+    async with writing() as world:
+        world.api.make("poison", IP)
+        world.api.answers["poison"] = refusal(500)
+        world.writer.submit(wanted(name="poison"))
+        await asyncio.sleep(600)
+        assert world.writer.errors["server"] > 5
+        began = now()
+        await world.report()
+        assert now() - began < 0.1
+
+
+@in_virtual_time
+async def test_a_patch_whose_answer_got_lost_counts_as_written_once_it_is_seen() -> None:
+    async with writing() as world:
+        await world.report("Active/Activating/1")
+        world.api.lose_next_patch = True
+        outcome = await world.report("Active/Active/1")
+        assert (outcome.result, outcome.before) == (Result.WRITTEN, "Active/Activating/1")
+        assert world.api.count("patch") == 2
+        assert (await world.report("Active/Active/1")).result is Result.UNCHANGED
 
 
 @in_virtual_time

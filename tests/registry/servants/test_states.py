@@ -364,7 +364,7 @@ async def test_the_table_says_which_namespace_is_meant_and_follows_its_changes()
             return [(wanted.namespaces, wanted.listed, outcome.namespace) for wanted, outcome in outcomes[-1:]]
 
         assert await asked("10.0.0.1") == [(("a",), True, "a")]
-        assert await asked("10.0.0.2") == [(("a", "b"), False, "b")]
+        assert await asked("10.0.0.2") == [(("b", "a"), False, "b")]
         store.upsert(of_pods("b", "two", (POD, "10.0.0.2")))
         assert await asked("10.0.0.2") == [(("b",), True, "b")]
         store.delete(Kind.SERVER, ("a", "one"))
