@@ -42,8 +42,14 @@ run: $(RUN_READY) ## Run the registry on the examples, without Kubernetes
 	@exec $(BIN)/tars-registry serve --source directory --manifests examples/manifests $(ARGS)
 
 .PHONY: bench
-bench: $(DEV_READY) ## Measure: load, scenarios and reports of benchmarks/
+bench: $(DEV_READY) ## Measure what must be reached (3 minutes; a C compiler makes the load generator faster)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-full
+bench-full: $(DEV_READY) ## Measure everything and write docs/performance.md up (half an hour)
+	@mkdir -p benchmarks/results
+	$(BIN)/python -m benchmarks --full --json benchmarks/results/full.json $(ARGS)
+	$(BIN)/python -m benchmarks report benchmarks/results/full.json
 
 # --------------------------------------------------------------------------------------------- check
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from benchmarks import attribution, memory, trouble
@@ -45,13 +46,12 @@ class Pace:
     seconds: float
     warm_up: float
     pairs: int
-    matrix_pairs: int
     open_seconds: float
     open_runs: int
 
 
-QUICK: Final = Pace(0.45, 0.12, 9, 0, 2.0, 5)
-FULL: Final = Pace(1.0, 0.2, 15, 9, 5.0, 9)
+QUICK: Final = Pace(0.45, 0.12, 9, 2.0, 5)
+FULL: Final = Pace(0.8, 0.15, 11, 4.0, 9)
 
 
 class Suite:
@@ -89,17 +89,13 @@ class Suite:
         """The targets: 3 and 500 endpoints, beside the floor."""
         for endpoints in (3, 500):
             loads = [Load(*each) for each in TARGETS]
-            self._beside_the_floor(
-                "CPU seconds by the floor's", Table(1_000, 3, endpoints), loads, self._pace.pairs, TARGETS
-            )
+            self._beside_the_floor("CPU seconds by the floor's", Table(1_000, 3, endpoints), loads, targets=TARGETS)
 
     def matrix(self) -> None:
         """All sizes of answers, numbers of connections and of outstanding questions, beside the floor."""
         loads = [Load(connections, outstanding) for connections in CONNECTIONS for outstanding in OUTSTANDING]
         for endpoints in ENDPOINTS:
-            self._beside_the_floor(
-                "All loads, CPU seconds by the floor's", Table(1_000, 3, endpoints), loads, self._pace.matrix_pairs, {}
-            )
+            self._beside_the_floor("All loads, CPU seconds by the floor's", Table(1_000, 3, endpoints), loads, QUICK)
 
     def table_sizes(self) -> None:
         """The cost of a table's size, asked for one of its servers, and for all of them in turn."""
@@ -177,7 +173,7 @@ class Suite:
     def reconnects(self) -> None:
         """A connection for each question."""
         table = Table(1_000, 3)
-        self._beside_the_floor("A connection for each question", table, [RECONNECTS], self._pace.pairs, {})
+        self._beside_the_floor("A connection for each question", table, [RECONNECTS])
 
     def cold_cache(self) -> None:
         """The first question for each of 10,000 servers."""
@@ -239,18 +235,18 @@ class Suite:
         """Every question of a plan once."""
         one(self._command, Side(server, plan), Load(16), questions=questions, warm_up=0, seconds=30)
 
-    def _alternate(self, name: str, sides: list[Side], how: Load, pairs: int | None = None) -> list[Runs]:
+    def _alternate(self, name: str, sides: list[Side], how: Load, pace: Pace | None = None) -> list[Runs]:
         _tell(f"{name}: {how}")
-        pace = self._pace
-        return alternate(self._command, sides, how, pairs or pace.pairs, seconds=pace.seconds, warm_up=pace.warm_up)
+        pace = pace or self._pace
+        return alternate(self._command, sides, how, pace.pairs, seconds=pace.seconds, warm_up=pace.warm_up)
 
     def _beside_the_floor(
         self,
         group: str,
         table: Table,
         loads: list[Load],
-        pairs: int,
-        targets: dict[tuple[int, int], float],
+        pace: Pace | None = None,
+        targets: Mapping[tuple[int, int], float] = MappingProxyType({}),
     ) -> None:
         endpoints = table.pods_of(0)
         with self._service(table, many_connections(max(CONNECTIONS) + 100)) as server:
@@ -258,7 +254,7 @@ class Suite:
             with floor(plan) as bare:
                 for how in loads:
                     name = f"{endpoints} endpoints, {how}"
-                    runs = self._alternate(name, [Side(server, plan), Side(bare, plan)], how, pairs)
+                    runs = self._alternate(name, [Side(server, plan), Side(bare, plan)], how, pace)
                     target = targets.get((how.connections, how.outstanding))
                     facts: dict[str, float] = {
                         "endpoints": endpoints,
