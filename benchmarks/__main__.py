@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -83,6 +84,8 @@ def main() -> None:
         return
     parser = _parser()
     options = parser.parse_args()
+    # So that what was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.target and not (options.id and options.target.rpartition(":")[2].isdigit()):
         parser.error("--target HOST:PORT needs an --id that it knows")
     _measure(parser, options)

@@ -15,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 from typing import Any, Final
@@ -105,18 +106,20 @@ class Collections:
     """How long each collection of garbage took."""
 
     def __init__(self) -> None:
-        self._began = 0
-        self._pauses: list[tuple[int, int]] = []
+        self._began = 0, 0
+        self._pauses: list[tuple[int, int, int]] = []
         gc.callbacks.append(self._note)
 
     def _note(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
-            self._began = time.perf_counter_ns()
+            self._began = time.perf_counter_ns(), time.thread_time_ns()
         else:
-            self._pauses.append((info["generation"], time.perf_counter_ns() - self._began))
+            began, worked = self._began
+            pause = time.perf_counter_ns() - began, time.thread_time_ns() - worked
+            self._pauses.append((info["generation"], *pause))
 
-    def take(self) -> list[tuple[int, int]]:
-        """(generation, nanoseconds) since the last look."""
+    def take(self) -> list[tuple[int, int, int]]:
+        """Since the last look: the generation, nanoseconds by the clock, and those that it worked."""
         taken, self._pauses = self._pauses, []
         return taken
 
@@ -154,6 +157,13 @@ class Commands:
         return {"changes": self._source.changes}
 
 
+def _with_descriptors(config: Config) -> Config:
+    """The configuration as it is; the service itself would keep half of the file descriptors for the other port."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return config
+
+
 def main() -> None:
     """Serve; options that are not known here are those of ``tars-registry serve``."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -162,6 +172,11 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="pods of the first server, if it has another number")
     parser.add_argument("--changing", type=int, default=0, help="servers that change")
     parser.add_argument("--load-module", action="append", default=[], help="import it, for the memory that it takes")
+    parser.add_argument(
+        "--one-port",
+        action="store_true",
+        help="callers come on the query port alone: as many connections there as there are file descriptors",
+    )
     options, rest = parser.parse_known_args()
     for module in options.load_module:
         importlib.import_module(module)
@@ -173,6 +188,8 @@ def main() -> None:
         Commands(source, collections)
         return App(config, store, source, DIRECTORY_PARTS, logs)
 
+    if options.one_port:
+        serve.fitted = _with_descriptors  # type: ignore[attr-defined]
     serve.build = build  # type: ignore[attr-defined]  # the one thing that is not as it is served
     sys.exit(cli.main(["serve", "--source=directory", *rest]))
 

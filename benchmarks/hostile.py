@@ -52,6 +52,9 @@ class Caller(asyncio.Protocol):
         # Reset at the end, so that no address stays taken for a minute.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._crowd.callers.add(self)
+        if self.kind == "idle":
+            # Who never says anything is not idle but cut soon: it asks once, as clients do between two rests.
+            self.transport.write(self._crowd.question)
 
     def act(self) -> None:
         """What it does each second."""

@@ -188,12 +188,9 @@ def _started(name: str, command: list[str]) -> Iterator[Server]:
             machine.pin(process.pid, [SERVER_CPU])
         yield Server(name, port, process.pid, process=process, admin_port=admin_port)
     finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=ANSWERS_WITHIN)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        # It would take its time to let its callers go.
+        process.kill()
+        process.communicate()
         log.unlink()
 
 
