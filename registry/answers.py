@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from registry.routing.groups import NO_GROUP
 from registry.routing.hosts import Naming
-from registry.routing.select import NO_GROUP, Endpoint, Lookup, Question, Selection, parse_id, select
+from registry.routing.select import Endpoint, Lookup, Question, Selection, parse_id, select
 from registry.table import Change, ServerKey, TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Caller

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     POD = "Pod"
     TEMPLATE = "TTemplate"
     FRAMEWORK = "TFrameworkConfig"
+    POLICY = "ConfigMap"
+    NODE = "Node"
 
 
 CUSTOM_RESOURCES: Final = (Kind.SERVER, Kind.TEMPLATE, Kind.FRAMEWORK)
@@ -81,6 +83,34 @@ class Pod(Struct, frozen=True, gc=False):
 _ORDINAL: Final = re.compile(r"(.*)-([0-9]{1,18})", re.DOTALL)
 
 
+class RoutingFacts(Struct, frozen=True, gc=False):
+    """What an object says about who gets its endpoints, and how often: most say nothing, and have none of these.
+
+    ``set_id`` is name, area and group with dots, "" for none. ``weight`` is of all pods, ``pod_weights`` of single ones
+    (0 to 100; None: not said). ``flow_off_pods`` get no calls, with ``flow_off`` none does. ``grouping``: whether its
+    endpoints count as their group's (None: as the policy says). ``group_name`` names that group, instead of the pods'
+    addresses. A ``backup`` is given to nobody. ``flaws`` say what could not be understood, and was passed over.
+    """
+
+    set_id: str = ""
+    weight: int | None = None
+    pod_weights: tuple[tuple[str, int], ...] = ()
+    flow_off: bool = False
+    flow_off_pods: frozenset[str] = frozenset()
+    grouping: bool | None = None
+    group_name: str = ""
+    backup: bool = False
+    flaws: tuple[str, ...] = ()
+
+    def weight_of(self, pod: str) -> int | None:
+        """The weight of a pod; None where nothing is said of it."""
+        return next((weight for name, weight in self.pod_weights if name == pod), self.weight)
+
+    def has_flow(self, pod: str) -> bool:
+        """False for a pod that is to get no calls."""
+        return not self.flow_off and pod not in self.flow_off_pods
+
+
 class Server(Struct, frozen=True, gc=False):
     """A server, or the part of one that one object tells: a TEndpoint all its pods, a labelled Pod itself.
 
@@ -103,6 +133,7 @@ class Server(Struct, frozen=True, gc=False):
     kind: Kind = Kind.SERVER
     """The resource it comes from: SERVER or POD."""
     subdomain: str = ""
+    routing: RoutingFacts | None = None
 
     @property
     def service(self) -> str:
@@ -146,7 +177,37 @@ class Framework(Struct, frozen=True, gc=False):
         return Kind.FRAMEWORK
 
 
-Object = Server | Template | Framework
+class PolicyText(Struct, frozen=True, gc=False):
+    """The routing policy as it is written, from a ConfigMap or (without a namespace) a file; ``problem``: why not."""
+
+    namespace: str
+    name: str
+    text: str
+    problem: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.POLICY
+
+
+class Node(Struct, frozen=True, gc=False):
+    """A machine of the cluster: its addresses, and the zone and region that its labels name."""
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    zone: str = ""
+    region: str = ""
+    namespace: str = ""
+    """Nodes have none."""
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.NODE
+
+
+Object = Server | Template | Framework | PolicyText | Node
 """Anything that a source puts into the table."""
 
 ObjectKey = tuple[str, str]

@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from registry.model import Framework, Kind, Object, Pod, ServantSpec, Server, Template
+from registry.model import Framework, Kind, Node, Object, Pod, PolicyText, RoutingFacts, ServantSpec, Server, Template
 from registry.table import Part
 from tars_protocol.settings import setting
 
@@ -43,6 +43,8 @@ _TYPES: Final[dict[Kind, Any]] = {
     Kind.POD: list[Server],
     Kind.TEMPLATE: list[Template],
     Kind.FRAMEWORK: list[Framework],
+    Kind.POLICY: list[PolicyText],
+    Kind.NODE: list[Node],
 }
 
 
@@ -116,18 +118,20 @@ def _decode(data: bytes) -> Snapshot:
         about = msgspec.json.decode(lines.readline(), type=_About)
         objects: dict[Kind, list[Object]] = {kind: [] for kind in Kind}
         servants: _Servants = {}
+        facts: _Facts = {}
         for line in lines:
             kind, chunk = msgspec.json.decode(line, type=tuple[Kind, msgspec.Raw])
-            objects[kind] += [_shared(item, servants) for item in msgspec.json.decode(chunk, type=_TYPES[kind])]
+            objects[kind] += [_shared(item, servants, facts) for item in msgspec.json.decode(chunk, type=_TYPES[kind])]
         return Snapshot(objects, about.parts, about.written)
     except (KeyError, TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise _Unreadable(f"this is no snapshot: {error}") from None
 
 
 _Servants = dict[tuple[ServantSpec, ...], tuple[ServantSpec, ...]]
+_Facts = dict[RoutingFacts | None, RoutingFacts | None]
 
 
-def _shared(item: Object, servants: _Servants) -> Object:
+def _shared(item: Object, servants: _Servants, facts: _Facts) -> Object:
     """With one text, one list of servants, for all that are alike, as the sources make them: half of the memory."""
     if not isinstance(item, Server):
         return item
@@ -141,6 +145,7 @@ def _shared(item: Object, servants: _Servants) -> Object:
         subdomain=intern(item.subdomain),
         servants=servants.setdefault(item.servants, item.servants),
         pods=tuple(map(_shared_pod, item.pods)),
+        routing=facts.setdefault(item.routing, item.routing),
     )
 
 

@@ -13,7 +13,18 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from registry.model import CUSTOM_RESOURCES, Framework, Kind, Object, ObjectKey, Server, Template, Upstream
+from registry.model import (
+    CUSTOM_RESOURCES,
+    Framework,
+    Kind,
+    Node,
+    Object,
+    ObjectKey,
+    PolicyText,
+    Server,
+    Template,
+    Upstream,
+)
 
 ServerKey = tuple[str, str]
 """A server, however its name is spelt: app and server in lower case; ("", object name) for an object without them."""
@@ -36,7 +47,8 @@ def keys_for(app: str, server: str) -> tuple[ServerKey, ServerKey]:
 class Table:
     """One snapshot. ``servers`` are in order of namespace and name; ``version`` grows with each change.
 
-    ``synced`` is False until every source has handed over all it has: until then absence means nothing.
+    ``synced`` is False until every source has handed over all it has: until then absence means nothing. ``policy`` is
+    as it was written; ``nodes`` are by their name.
     """
 
     version: int = 0
@@ -44,6 +56,8 @@ class Table:
     servers: Mapping[ServerKey, tuple[Server, ...]] = field(default_factory=dict)
     templates: Mapping[ObjectKey, Template] = field(default_factory=dict)
     up_chain: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
+    policy: PolicyText | None = None
+    nodes: Mapping[str, Node] = field(default_factory=dict)
 
     def find(self, app: str, server: str) -> tuple[Server, ...]:
         """The objects of a server, by its names in any case; empty where it is unknown.
@@ -59,10 +73,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a new snapshot changed: these servers; with ``everything`` set, any answer may be another."""
+    """What a new snapshot changed: these servers; with ``everything`` set, any answer may be another.
+
+    ``routing``: the text of the policy, or a node. Which answers that changes is for whoever reads them to say.
+    """
 
     servers: frozenset[ServerKey] = frozenset()
     everything: bool = False
+    routing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +220,13 @@ class TableStore:
             # Nothing that is answered to a query depends on a template.
             templates = {key: item for key, item in objects.items() if isinstance(item, Template)}
             self._publish(replace(self.table, templates=templates), Change())
+        elif kind is Kind.POLICY:
+            policy = next((item for _, item in sorted(objects.items()) if isinstance(item, PolicyText)), None)
+            if policy != self.table.policy:
+                self._publish(replace(self.table, policy=policy), Change(routing=True))
+        elif kind is Kind.NODE:
+            nodes = {item.name: item for item in objects.values() if isinstance(item, Node)}
+            self._publish(replace(self.table, nodes=nodes), Change(routing=True))
         else:
             first = next((item for _, item in sorted(objects.items()) if isinstance(item, Framework)), None)
             up_chain = first.up_chain if first else {}

@@ -1,13 +1,21 @@
-"""Which endpoints answer a question: a pure function of table, naming, question and caller's group."""
+"""Which endpoints answer a question: a pure function of table, naming, policy, question and caller's group.
+
+A :class:`Candidate` is an endpoint of the object with all that the rules look at. :func:`choose` applies the rules, to
+answer (:func:`select`) as well as to tell why (:mod:`registry.explain`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from registry.model import Server, Upstream
+from registry.model import Pod, ServantSpec, Server, Upstream
+from registry.routing.groups import NO_GROUP, Trail, by_priority
 from registry.routing.hosts import Naming
+from registry.routing.policy import NO_POLICY, Policy
+from registry.routing.sets import by_set, is_set
 from registry.table import Table
 
 
@@ -22,8 +30,8 @@ class Lookup(StrEnum):
     SAME_SET = "findObjectByIdInSameSet"
 
 
-NO_GROUP: Final = -1
-"""The group of a caller, or of an endpoint, that is in none."""
+BY_GROUP: Final = frozenset((Lookup.ALL, Lookup.SAME_GROUP, Lookup.SAME_SET))
+"""The look-ups whose answer may depend on the caller's group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,28 @@ def parse_id(text: str) -> ObjectId | None:
 class Question:
     """What a caller asks. ``id`` is None where what it sent is no object id.
 
-    ``argument`` is the station of SAME_STATION or the set of SAME_SET, "" otherwise; ``group`` is the caller's.
+    ``argument`` is the station of SAME_STATION or the set of SAME_SET, "" otherwise; ``group`` is the caller's, for the
+    look-ups in BY_GROUP.
     """
 
     lookup: Lookup
     id: ObjectId | None
     argument: str = ""
     group: int = NO_GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What an endpoint says of sets, groups and weights. The groups are 0 where no policy has any."""
+
+    set_id: str = ""
+    group_work: int = 0
+    group_real: int = 0
+    weight: int = 0
+    weight_type: int = 0
+
+
+NO_MARKS: Final = Marks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +96,7 @@ class Endpoint:
     port: int
     timeout: int
     is_tcp: bool
+    marks: Marks = NO_MARKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +111,135 @@ class Selection:
 NOTHING: Final = Selection()
 REFUSED: Final = Selection(ret=-1)
 
+STATIC_WEIGHT: Final = 1
+"""``weightType`` of endpoints that are to be called in proportion to their weights."""
 
-def select(table: Table, naming: Naming, question: Question) -> Selection:
+DEFAULT_WEIGHT: Final = 100
+"""Of an endpoint that has none, where others have."""
+
+
+class Candidate:
+    """An endpoint of the object that is asked for. Without a ``host`` it can't be given, and is not active.
+
+    ``real`` is the group that it is in, ``work`` the one that it works for; ``weight`` None where none is given.
+    """
+
+    __slots__ = ("active", "host", "pod", "port", "real", "servant", "server", "set_id", "weight", "work")
+
+    def __init__(self, server: Server, pod: Pod, servant: ServantSpec, naming: Naming, policy: Policy) -> None:
+        self.server = server
+        self.pod = pod
+        self.servant = servant
+        self.host, self.port = naming.address(server, pod, servant)
+        facts = server.routing
+        self.active = bool(self.host) and pod.active
+        self.set_id = ""
+        self.weight: int | None = None
+        if facts is not None:
+            self.active = self.active and facts.has_flow(pod.name)
+            self.set_id = facts.set_id
+            self.weight = facts.weight_of(pod.name)
+        self.real = self.work = 0
+        if not policy.empty:
+            self.real = policy.real_group(facts, pod)
+            self.work = self.real if policy.is_grouped(facts) else NO_GROUP
+
+
+def select(table: Table, naming: Naming, question: Question, policy: Policy = NO_POLICY) -> Selection:
     """Answer a question from a table that is synchronised.
 
-    Groups, stations and sets are not told apart where no policy and no set is configured: all six functions give the
-    same endpoints, but for a set that can't be one, which is refused.
+    Where no policy is and no object says anything of routing, all six functions give the same endpoints, but for a set
+    that can't be one, which is refused.
     """
-    if question.lookup is Lookup.SAME_SET and not is_set(question.argument):
+    if is_refused(question, policy):
         return REFUSED
     if question.id is None:
         return NOTHING
     servers = table.find(question.id.app, question.id.server)
     if not servers:
         return Selection(active=_upstream(table, question.id))
-    active, inactive = _endpoints(servers, naming, question.id.servant)
-    return Selection(active=active, inactive=inactive)
+    if policy.empty and all(server.routing is None for server in servers):
+        active, inactive = _endpoints(servers, naming, question.id.servant)
+        return Selection(active=active, inactive=inactive)
+    pool = candidates(servers, naming, policy, question.id.servant)
+    chosen = choose(pool, policy, question)
+    if chosen is None:
+        return REFUSED
+    weighted = has_weights(pool)
+    return Selection(
+        active=_marked([each for each in chosen if each.active], weighted),
+        inactive=_marked([each for each in chosen if not each.active and each.host], weighted),
+    )
 
 
-def is_set(text: str) -> bool:
-    """True for ``name.area.group``: three parts, of which only the last may be ``*``."""
-    parts = text.split(".", 3)
-    return len(parts) == 3 and all(parts) and "*" not in parts[:2]
+def is_refused(question: Question, policy: Policy) -> bool:
+    """True for a set that can't be one, and for a station that the policy does not know, where it knows any."""
+    if question.lookup is Lookup.SAME_SET:
+        return not is_set(question.argument)
+    if question.lookup is Lookup.SAME_STATION:
+        return bool(policy.stations) and question.argument not in policy.stations
+    return False
+
+
+def candidates(servers: Sequence[Server], naming: Naming, policy: Policy, servant_name: str) -> list[Candidate]:
+    """The endpoints of a servant, pods in their order, but for those that only stand by."""
+    pool: list[Candidate] = []
+    for server in servers:
+        servant = next((s for s in server.servants if s.is_called(servant_name)), None)
+        if servant is None or (server.routing is not None and server.routing.backup):
+            continue
+        pool += [Candidate(server, pod, servant, naming, policy) for pod in server.pods]
+    if len(servers) > 1:
+        pool.sort(key=lambda each: each.pod.order)
+    return pool
+
+
+def choose(
+    pool: Sequence[Candidate], policy: Policy, question: Question, trail: Trail | None = None
+) -> Sequence[Candidate] | None:
+    """The endpoints that a caller may know of, active or not; None where it is to be refused.
+
+    The question itself was found good before (:func:`is_refused`). ``trail`` is told each step.
+    """
+    if question.lookup is Lookup.SAME_STATION and policy.stations:
+        groups = policy.stations[question.argument]
+        found = [each for each in pool if each.real in groups]
+        if trail:
+            trail(f"station {question.argument!r}, groups {sorted(groups)}: {len(found)} endpoints")
+        return found
+    if question.lookup is Lookup.SAME_SET:
+        in_set = by_set(pool, question.argument, trail)
+        if in_set is not None:
+            return in_set or None
+    if question.lookup in BY_GROUP and question.group in policy.groups:
+        return by_priority(pool, question.group, policy.priorities_of(question.group), trail)
+    if trail:
+        trail("all endpoints: taken")
+    return pool
+
+
+def has_weights(pool: Iterable[Candidate]) -> bool:
+    """True where some endpoint of an object has a weight above 0: then every one has one."""
+    return any(each.weight for each in pool)
+
+
+def _marked(chosen: Sequence[Candidate], weighted: bool) -> tuple[Endpoint, ...]:
+    """Endpoints as they are given: in one list all have weights, of which one is above 0, or none has."""
+    weights = [DEFAULT_WEIGHT if each.weight is None else each.weight for each in chosen] if weighted else []
+    if not any(weights):
+        weights, weight_type = [0] * len(chosen), 0
+    else:
+        weight_type = STATIC_WEIGHT
+    return tuple(
+        Endpoint(
+            each.host,
+            each.port,
+            each.servant.timeout,
+            each.servant.is_tcp,
+            Marks(each.set_id, each.work, each.real, weight, weight_type),
+        )
+        for each, weight in zip(chosen, weights, strict=True)
+    )
 
 
 def _endpoints(

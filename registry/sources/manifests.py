@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from registry.model import Kind, Object, ObjectKey
+from registry.model import Kind, Object, ObjectKey, Server
 from registry.sources.tendpoints import KINDS, ApiVersionError, ConversionError, convert, object_name
 from registry.sources.yaml_values import Place, YamlError, find_lines, read_documents
 
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     OBJECT = "object"
     DUPLICATE = "duplicate"
     API_VERSION = "api_version"
+    ANNOTATION = "annotation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,10 @@ def _convert(documents: list[Any], lines: Mapping[Place, int], text: str) -> Con
                 log.debug("not used: %s", object_name(raw))
             else:
                 entries.append(Entry(item, lines.get(place)))
+                if isinstance(item, Server) and item.routing is not None:
+                    for what in item.routing.flaws:
+                        steps = "metadata", "annotations", what.partition(":")[0]
+                        flaws.append((Reason.ANNOTATION, f"{object_name(raw)}: {what}", place + steps))
     found = find_lines(text, {place for _, _, place in flaws}) if flaws else {}
     return Contents(tuple(entries), tuple(Flaw(reason, what, found[place]) for reason, what, place in flaws))
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from registry.model import ACTIVE, Kind, Pod, ServantSpec, Server
+from registry.sources.routing_facts import facts_of_pod
 from registry.sources.tendpoints import ServantFields
 from registry.sources.yaml_values import YamlError, read_documents
 
@@ -119,6 +120,7 @@ def to_server(found: PodObject) -> Server | None:
         pods=(pod,),
         kind=Kind.POD,
         subdomain=intern(spec.subdomain or ""),
+        routing=facts_of_pod(meta.annotations, labels),
     )
 
 

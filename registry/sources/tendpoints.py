@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from registry.model import CUSTOM_RESOURCES, Framework, Kind, Object, Pod, ServantSpec, Server, Template, Upstream
+from registry.sources.routing_facts import RoutingAnnotations, SetLabel, facts_of
 
 GROUP: Final = "k8s.tars.io"
 
@@ -77,6 +78,11 @@ class Metadata(Struct, frozen=True, gc=False, rename="camel"):
     name: _Text
     namespace: str | None = None
     resource_version: str | None = None
+
+
+class _ServerMetadata(Metadata, frozen=True, gc=False, rename="camel"):
+    labels: SetLabel | None = None
+    annotations: RoutingAnnotations | None = None
 
 
 class ServantFields(Struct, frozen=True, gc=False, rename="camel"):
@@ -160,7 +166,7 @@ _NO_TARS: Final = _Tars()
 class TEndpoint(Struct, frozen=True, gc=False, rename="camel"):
     """A server and its pods. Without ``spec.tars`` (a normal server) it has no servants, without status no pods."""
 
-    metadata: Metadata
+    metadata: _ServerMetadata
     spec: _ServerSpec | None = None
     status: _ServerStatus | None = None
 
@@ -181,6 +187,7 @@ class TEndpoint(Struct, frozen=True, gc=False, rename="camel"):
             servants=tuple(servant.to_model() for servant in tars.servants or ()),
             host_ports={item.name_ref: item.port for item in spec.host_ports or ()},
             pods=tuple(sorted(pods.values(), key=lambda pod: pod.order)),
+            routing=facts_of(self.metadata.annotations, self.metadata.labels),
         )
 
 
@@ -311,6 +318,11 @@ def _explain(raw: Any, message: str) -> tuple[Path, str]:
     match = _MESSAGE.fullmatch(message)
     what, path = (match["what"], match["path"] or "") if match else (message, "")
     steps: list[str | int] = []
+    above, annotation, key = path.partition(".metadata.annotations.")
+    if not annotation:
+        above, annotation, key = path.partition(".metadata.labels.")
+    if annotation and not above:
+        path = annotation[:-1]  # the key has dots and a slash of its own
     for name, index, any_key in _STEP.findall(path):
         if any_key:
             # msgspec does not say which key: the one map that is used is the up-chain.
@@ -323,6 +335,8 @@ def _explain(raw: Any, message: str) -> tuple[Path, str]:
                     break
         else:
             steps.append(name or int(index))
+    if annotation and not above:
+        steps.append(key)
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
         return tuple(steps), f"{missing[1]} is missing"
     value = _find(raw, tuple(steps))

@@ -31,6 +31,9 @@ from tests.support.tables import (
     hello,
     server,
     small_frameworks,
+    small_nodes,
+    small_policy_texts,
+    small_routed_servers,
     small_servers,
     small_templates,
     sync,
@@ -53,16 +56,20 @@ Objects = Mapping[Kind, Sequence[Object]]
 PARTS: Final = frozenset((kind, namespace) for kind in Kind for namespace in NAMESPACES)
 
 STRATEGIES: Final[dict[Kind, st.SearchStrategy[Any]]] = {
-    Kind.SERVER: small_servers,
+    Kind.SERVER: small_routed_servers,
     Kind.POD: small_labelled_pods,
     Kind.TEMPLATE: small_templates,
     Kind.FRAMEWORK: small_frameworks,
+    Kind.POLICY: small_policy_texts,
+    Kind.NODE: small_nodes,
 }
 tables = st.fixed_dictionaries({kind: st.lists(items, max_size=6) for kind, items in STRATEGIES.items()})
 
 SAMPLE: Final[dict[Kind, list[Object]]] = {
     Kind.SERVER: [hello(2, 1), server("Shop", "Order", host_ports={"OrderObj": 31_000})],
     Kind.POD: [],
+    Kind.POLICY: [],
+    Kind.NODE: [],
     Kind.TEMPLATE: [Template("tars", "tars.cpp", "tars.default", "<tars>\n  名=值\n</tars>")],
     Kind.FRAMEWORK: [framework({"default": [Upstream("up", 1)]})],
 }

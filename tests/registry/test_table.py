@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from registry.model import Framework, Kind, Object, ObjectKey, Pod, ServantSpec, Server, Template
+from registry.model import Framework, Kind, Node, Object, ObjectKey, Pod, ServantSpec, Server, Template
 from registry.routing.hosts import Naming
 from registry.routing.select import Lookup, Question, parse_id, select
 from registry.table import DIRECTORY_PARTS, Change, Part, ServerKey, Table, TableStore, keys_for, server_key
@@ -28,6 +28,9 @@ from tests.support.tables import (
     pods,
     server,
     small_frameworks,
+    small_nodes,
+    small_policy_texts,
+    small_routed_servers,
     small_servers,
     small_templates,
     sync,
@@ -45,13 +48,16 @@ any_object: st.SearchStrategy[Object] = st.one_of(
     small_servers, small_servers, small_labelled_pods, small_labelled_pods, small_templates, small_frameworks
 )
 STRATEGIES: dict[Kind, st.SearchStrategy[Object]] = {
-    Kind.SERVER: small_servers,
+    Kind.SERVER: small_routed_servers,
     Kind.POD: small_labelled_pods,
     Kind.TEMPLATE: small_templates,
     Kind.FRAMEWORK: small_frameworks,
+    Kind.POLICY: small_policy_texts,
+    Kind.NODE: small_nodes,
 }
 keys = st.tuples(
-    st.sampled_from((*NAMESPACES, "c")), st.sampled_from((*OBJECT_NAMES, "t1", "t2", "tars-framework", "none"))
+    st.sampled_from((*NAMESPACES, "c", "")),
+    st.sampled_from((*OBJECT_NAMES, "t1", "t2", "tars-framework", "p", "node-1", "none")),
 )
 
 AWAITED: Final[frozenset[Part]] = DIRECTORY_PARTS | {(Kind.POD, namespace) for namespace in NAMESPACES}
@@ -94,8 +100,16 @@ class Naive:
         return first.up_chain if isinstance(first, Framework) else {}
 
     @property
+    def policy(self) -> object:
+        return next((item for _, item in sorted(self.objects[Kind.POLICY].items())), None)
+
+    @property
+    def nodes(self) -> object:
+        return {item.name: item for item in self.objects[Kind.NODE].values() if isinstance(item, Node)}
+
+    @property
     def content(self) -> tuple[object, ...]:
-        return self.groups, self.objects[Kind.TEMPLATE], self.up_chain
+        return self.groups, self.objects[Kind.TEMPLATE], self.up_chain, self.policy, self.nodes
 
     def find(self, app: str, name: str) -> tuple[Server, ...]:
         found = tuple(
@@ -125,6 +139,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def apply(self, change: Callable[[], None], edit: Callable[[], None]) -> None:
         before, groups, up_chain = self.store.table, self.naive.groups, self.naive.up_chain
+        routing = self.naive.policy, self.naive.nodes
         content = copy.deepcopy(self.naive.content)
         synced = self.store.table.synced
         self.changes.clear()
@@ -142,6 +157,7 @@ class TableMachine(RuleBasedStateMachine):
         new = self.naive.groups
         assert told.servers == {key for key in groups.keys() | new.keys() if groups.get(key) != new.get(key)}
         assert told.everything is (self.naive.up_chain != up_chain or after.synced is not synced)
+        assert told.routing is ((self.naive.policy, self.naive.nodes) != routing)
         self.kept.append((before, copy.deepcopy(before)))
 
     @initialize(items=st.lists(any_object, max_size=6))
@@ -258,6 +274,7 @@ class TableMachine(RuleBasedStateMachine):
         assert table.servers == self.naive.groups
         assert table.templates == self.naive.objects[Kind.TEMPLATE]
         assert table.up_chain == self.naive.up_chain
+        assert (table.policy, table.nodes) == (self.naive.policy, self.naive.nodes)
         assert table.synced is (self.restored or not self.awaited)
         words = [f"{kind} in {namespace}" if namespace else str(kind) for kind, namespace in self.awaited]
         assert self.store.waiting_for == sorted(words)

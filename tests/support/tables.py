@@ -6,6 +6,7 @@ connection to it, driven with bytes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +14,19 @@ from hypothesis import strategies as st
 
 from jce import Reader
 from registry.answers import Answers, CacheLimits, SelfAddress
-from registry.model import Framework, Kind, Object, Pod, ServantSpec, Server, Template, Upstream
+from registry.model import (
+    Framework,
+    Kind,
+    Node,
+    Object,
+    Pod,
+    PolicyText,
+    RoutingFacts,
+    ServantSpec,
+    Server,
+    Template,
+    Upstream,
+)
 from registry.routing.hosts import Naming
 from registry.routing.select import Endpoint, Lookup
 from registry.servants.query import query_servant
@@ -61,6 +74,7 @@ def server(
     servants: Sequence[ServantSpec] = (ServantSpec("HelloObj", 10_000, timeout=3_000),),
     pods: Sequence[Pod] = (),
     host_ports: Mapping[str, int] | None = None,
+    routing: RoutingFacts | None = None,
 ) -> Server:
     """A server. Its object is named as the controller names it unless ``name`` says otherwise."""
     return Server(
@@ -71,6 +85,7 @@ def server(
         servants=tuple(servants),
         host_ports=host_ports or {},
         pods=tuple(sorted(pods, key=lambda p: p.order)),
+        routing=routing,
     )
 
 
@@ -168,8 +183,18 @@ def read_packet(frame: bytes) -> dict[str, Any]:
 
 def endpoint_f(endpoint: Endpoint) -> EndpointF:
     """An endpoint as it is sent."""
+    marks = endpoint.marks
     return EndpointF(
-        host=endpoint.host, port=endpoint.port, timeout=endpoint.timeout, istcp=1 if endpoint.is_tcp else 0, grid=0
+        host=endpoint.host,
+        port=endpoint.port,
+        timeout=endpoint.timeout,
+        istcp=1 if endpoint.is_tcp else 0,
+        grid=0,
+        groupworkid=marks.group_work,
+        grouprealid=marks.group_real,
+        setId=marks.set_id,
+        weight=marks.weight,
+        weightType=marks.weight_type,
     )
 
 
@@ -249,6 +274,30 @@ small_servers = st.builds(
     pods=st.lists(small_pods, max_size=4, unique_by=lambda p: p.name).map(
         lambda found: tuple(sorted(found, key=lambda p: p.order))
     ),
+)
+
+small_facts = st.builds(
+    RoutingFacts,
+    set_id=st.sampled_from(("", "n.a.1", "n.a.2", "n.a.*", "n.b.1", "m.a.1")),
+    weight=st.sampled_from((None, 0, 50)),
+    flow_off=st.booleans(),
+    grouping=st.sampled_from((None, True)),
+)
+
+small_routed_servers = st.builds(
+    lambda found, facts: dataclasses.replace(found, routing=facts), small_servers, st.none() | small_facts
+)
+
+small_policy_texts = st.builds(
+    PolicyText, namespace=st.sampled_from(NAMESPACES), name=st.sampled_from(("p", "q")), text=st.sampled_from(("", "x"))
+)
+
+small_nodes = st.builds(
+    Node,
+    name=st.sampled_from(("node-1", "node-2")),
+    addresses=st.sampled_from((("192.168.0.1",), ("192.168.0.2", "fd00::2"), ())),
+    zone=st.sampled_from(("", "zone-a", "zone-b")),
+    region=st.sampled_from(("", "region-1")),
 )
 
 small_templates = st.builds(

@@ -18,10 +18,10 @@ from registry.routing.select import (
     ObjectId,
     Question,
     Selection,
-    is_set,
     parse_id,
     select,
 )
+from registry.routing.sets import is_set
 from registry.table import Table
 from tests.support.tables import (
     HELLO,
