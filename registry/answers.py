@@ -6,7 +6,12 @@ Only the first look-up of a raw key decodes a frame.
 
 An answer belongs to the server that it is about, through a cell. A change of that server gives the cell a new stamp;
 an answer that still has the old one is made again when it is next asked for. So a change costs nothing but the answers
-that depend on it, and a raw key stays good for as long as it is kept.
+that depend on it, and a raw key stays good for as long as it is kept. A change of the routing policy gives every cell a
+new stamp, too; but an answer that it spares takes that over as it is.
+
+The caller's group is part of the question, and of the scope before the raw key, where it was found once for the
+connection. The group of a question is read off the key that it is kept under: so a scope that is behind the policy, for
+the moment until it is renewed, leads to the answer of its old group and never spoils that of another.
 
 Memory is bounded by two generations: what is used moves to the young one; when that is full the old one is dropped.
 """
@@ -14,13 +19,17 @@ Memory is bounded by two generations: what is used moves to the young one; when 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from registry.routing.callers import CallerGroup, Callers
+from registry.routing.changes import PolicyHistory
 from registry.routing.groups import NO_GROUP
 from registry.routing.hosts import Naming
-from registry.routing.select import Endpoint, Lookup, Question, Selection, parse_id, select
+from registry.routing.policy import Policy
+from registry.routing.select import BY_GROUP, Endpoint, Lookup, Question, Selection, parse_id, select
 from registry.table import Change, ServerKey, TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Caller
@@ -77,13 +86,23 @@ class SelfAddress:
         return None
 
 
+class _Stamp:
+    """When an answer was good: ``state`` of its server (another object after each change), ``policies`` before it."""
+
+    __slots__ = ("policies", "state")
+
+    def __init__(self, policies: int, state: object = None) -> None:
+        self.policies = policies
+        self.state = state or object()
+
+
 class _Cell:
-    """What ties answers to the server that they are about; ``stamp`` is another object after each change of it."""
+    """What ties answers to the server that they are about; ``stamp`` is another object after each change for them."""
 
     __slots__ = ("__weakref__", "stamp")
 
-    def __init__(self) -> None:
-        self.stamp = object()
+    def __init__(self, stamp: _Stamp) -> None:
+        self.stamp = stamp
 
 
 class Tally:
@@ -116,7 +135,7 @@ class Answer(Reply):
         self.question = question
         self.form = form
         self.cell = cell
-        self.stamp: object = None
+        self.stamp: _Stamp | None = None
         self.tally = Tally()
         self.text_bytes = _text_bytes(question)
 
@@ -136,6 +155,11 @@ class _Generation:
         self.answers: dict[tuple[Question, _Form], Answer] = {}
         self.bytes = 0
 
+    def forget_raw(self) -> None:
+        """Forget which requests led to the answers; those stay."""
+        self.bytes -= sum(len(key) + _RAW_OVERHEAD for key in self.raw)
+        self.raw = {}
+
 
 @dataclass(slots=True)
 class CacheStats:
@@ -147,6 +171,8 @@ class CacheStats:
     computed: int = 0
     dropped: int = 0
     """Entries given up to stay within the limits."""
+    spared: int = 0
+    """Answers that a change of the policy might have touched, and did not."""
 
 
 class Answers:
@@ -159,8 +185,11 @@ class Answers:
         naming: Naming | None = None,
         self_address: SelfAddress | None = None,
         limits: CacheLimits | None = None,
+        caller_group: CallerGroup = CallerGroup.ADDRESS,
     ) -> None:
         self._store = store
+        self.policies = PolicyHistory()
+        self.callers = Callers(caller_group)
         self._naming = naming or Naming()
         self._self = self_address or SelfAddress()
         limits = limits or CacheLimits()
@@ -170,7 +199,7 @@ class Answers:
         self._young = _Generation()
         self._old = _Generation()
         self._cells: WeakValueDictionary[ServerKey, _Cell] = WeakValueDictionary()
-        self._fixed = _Cell()
+        self._fixed = _Cell(_Stamp(0))
         """For answers that no table changes: the registry's own objects."""
         self.stats = CacheStats()
         self.tallies: dict[tuple[str, str], Tally] = {}
@@ -180,8 +209,12 @@ class Answers:
     # -- what connections call -----------------------------------------------------------------------------------
 
     def scope(self, caller: Caller) -> bytes:
-        """What must stand before a caller's raw keys: all that its answers depend on beside its bytes."""
-        return b"" if self._self.host else caller.local.encode()
+        """What must stand before a caller's raw keys: all that its answers depend on beside its bytes.
+
+        It may be another after a change of the policy, see :meth:`route`.
+        """
+        local = b"" if self._self.host else caller.local.encode()
+        return self.callers.scope(caller.peer) + local
 
     def lookup(self, key: bytes) -> Answer | None:
         """The answer to a request that was seen before, current as of now."""
@@ -194,7 +227,7 @@ class Answers:
             self._keep(key, answer)
         if answer.stamp is not answer.cell.stamp:
             try:
-                self._compute(answer)
+                self._refresh(answer)
             except Exception:
                 # A bug: the longer way through the dispatcher meets it again, logs it and answers -99.
                 return None
@@ -205,9 +238,12 @@ class Answers:
         """The answer to a decoded call of one of the six look-ups; found by its raw key from now on."""
         object_id = parse_id(call.arguments[0])
         argument = call.arguments[1] if len(call.arguments) > 1 else ""
-        question = Question(Lookup(call.function.name), object_id, argument, NO_GROUP)
+        lookup, request, group = Lookup(call.function.name), call.request, NO_GROUP
+        if lookup in BY_GROUP:
+            asked_set = argument if lookup is Lookup.SAME_SET else ""
+            group = self.callers.group(call.key, call.caller.peer, request, asked_set)
+        question = Question(lookup, object_id, argument, group)
         own = object_id is not None and self._self.find(object_id.app, object_id.server, object_id.servant, "")
-        request = call.request
         form = _Form(
             request.iVersion,
             request.iMessageType,
@@ -218,12 +254,41 @@ class Answers:
         if answer is None:
             answer = Answer(question, form, self._fixed if own else self._cell(question))
         if answer.stamp is not answer.cell.stamp:
-            self._compute(answer)
+            self._refresh(answer)
         if call.key is not None:
             self._keep(call.key, answer)
         self.stats.decoded += 1
         answer.tally.count += 1
         return answer
+
+    # -- routing -------------------------------------------------------------------------------------------------
+
+    def route(self, policy: Policy, hosts: Mapping[str, str]) -> bool:
+        """Answer by another policy from now on. ``hosts`` tells for the address of a pod that of its node.
+
+        True where the scopes of callers may be others now: whoever holds some renews them.
+        """
+        change = self.policies.change(policy)
+        self.callers.use(policy, hosts)
+        for cell in list(self._cells.values()):
+            cell.stamp = _Stamp(self.policies.count, cell.stamp.state)
+        if self.callers.asks_anew_after(change):
+            for generation in (self._young, self._old):
+                generation.forget_raw()
+        return self.callers.moved_by(change)
+
+    def _refresh(self, answer: Answer) -> None:
+        """Bring an answer up to date: by making it again, unless only policies changed, which spare it."""
+        was, now = answer.stamp, answer.cell.stamp
+        if was is not None and was.state is now.state:
+            question = answer.question
+            servers = self._store.table.find(question.id.app, question.id.server) if question.id else ()
+            station = question.argument if question.lookup is Lookup.SAME_STATION else None
+            if self.policies.spared_since(was.policies, servers, question.group, station):
+                answer.stamp = now
+                self.stats.spared += 1
+                return
+        self._compute(answer)
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -254,20 +319,20 @@ class Answers:
         known = self._cells.get(key)
         if known is not None:
             return known
-        made = self._cells[key] = _Cell()
+        made = self._cells[key] = _Cell(_Stamp(self.policies.count))
         return made
 
     def _changed(self, change: Change) -> None:
         if change.everything:
             for cell in list(self._cells.values()):
-                cell.stamp = object()
+                cell.stamp = _Stamp(self.policies.count)
             return
         for app, server in change.servers:
             names = [(app, server)] if app else _names_of_object(server)
             for name in names:
                 touched = self._cells.get(name)
                 if touched is not None:
-                    touched.stamp = object()
+                    touched.stamp = _Stamp(self.policies.count)
 
     @property
     def entries(self) -> int:
@@ -324,7 +389,7 @@ class Answers:
                 return Selection(active=(own,))
         if not self._store.table.synced:
             return None
-        return select(self._store.table, self._naming, question)
+        return select(self._store.table, self._naming, question, self.policies.policy)
 
     def _encode(self, lookup: Lookup, form: _Form, selection: Selection) -> Reply:
         function = QUERY[lookup]
@@ -351,6 +416,16 @@ def _names_of_object(name: str) -> list[ServerKey]:
 
 
 def _endpoint_f(endpoint: Endpoint) -> EndpointF:
+    marks = endpoint.marks
     return EndpointF(
-        host=endpoint.host, port=endpoint.port, timeout=endpoint.timeout, istcp=int(endpoint.is_tcp), grid=0
+        host=endpoint.host,
+        port=endpoint.port,
+        timeout=endpoint.timeout,
+        istcp=int(endpoint.is_tcp),
+        grid=0,
+        groupworkid=marks.group_work,
+        grouprealid=marks.group_real,
+        setId=marks.set_id,
+        weight=marks.weight,
+        weightType=marks.weight_type,
     )

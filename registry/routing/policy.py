@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from registry.model import Node, Pod, RoutingFacts, Server
+from registry.model import Node, Pod, RoutingFacts
 from registry.routing.groups import NO_GROUP, Prefixes, Rule
 from registry.routing.sets import WILDCARD
 
@@ -66,8 +66,13 @@ class Policy:
         "stations",
     )
 
-    def __init__(self, document: PolicyDocument | None = None, nodes: Iterable[Node] = ()) -> None:
-        """``nodes`` count where the document wants topology."""
+    def __init__(
+        self,
+        document: PolicyDocument | None = None,
+        nodes: Iterable[Node] = (),
+        prefixes: Prefixes | None = None,
+    ) -> None:
+        """``nodes`` count where the document wants topology; ``prefixes`` are those of its rules, made already."""
         self.document = document = document or PolicyDocument()
         known = sorted(nodes, key=lambda node: node.name) if document.from_topology else []
         self.ids = {group.name: group.id for group in document.groups if group.name}
@@ -75,7 +80,7 @@ class Policy:
         """Also those without a name."""
         self._add_zones(sorted({node.zone for node in known if node.zone}))
         self._nodes = {address: self.ids[node.zone] for node in known if node.zone for address in node.addresses}
-        self._prefixes = Prefixes(rule for group in document.groups for rule in group.rules)
+        self._prefixes = prefixes or Prefixes(rule for group in document.groups for rule in group.rules)
         self._sets = {each: group.id for group in document.groups for each in group.sets}
         self._node_names = {each: group.id for group in document.groups for each in group.node_names}
         self.stations = {station.name: frozenset(self._resolve(station.groups)) for station in document.priorities}
@@ -84,6 +89,10 @@ class Policy:
             self.stations[region] = frozenset(zones)
         self._priorities: dict[int, tuple[tuple[str, frozenset[int]], ...]] = {}
         """By caller's group; filled as they are asked for."""
+
+    def with_nodes(self, nodes: Iterable[Node]) -> Policy:
+        """The same document with other nodes."""
+        return Policy(self.document, nodes, self._prefixes)
 
     def _add_zones(self, zones: Iterable[str]) -> None:
         """A group for each zone that no group is named after."""
@@ -110,6 +119,16 @@ class Policy:
     def everywhere(self) -> bool:
         """True where grouping is on for every object that does not say otherwise."""
         return self.document.everywhere
+
+    @property
+    def zones(self) -> Mapping[str, int]:
+        """The groups of the addresses of nodes, where the topology counts."""
+        return self._nodes
+
+    @property
+    def callers(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """The groups of callers by set and by node name."""
+        return self._sets, self._node_names
 
     @property
     def groups(self) -> Mapping[int, str]:
@@ -168,50 +187,3 @@ class Policy:
 
 
 NO_POLICY: Final = Policy()
-
-
-class PolicyChange:
-    """What may be another under a new policy than under an old one; all else is spared."""
-
-    __slots__ = ("_groups", "_names", "_nodes", "_prefixes", "_same", "_stations", "_whole", "callers_by_request")
-
-    def __init__(self, old: Policy, new: Policy) -> None:
-        self._whole = old.empty != new.empty or old.everywhere != new.everywhere
-        before, after = (
-            {(rule.prefix, rule.group) for group in policy.document.groups for rule in group.rules}
-            for policy in (old, new)
-        )
-        self._prefixes = Prefixes(Rule(prefix, group) for prefix, group in before ^ after)
-        self._names = _differing(old.ids, new.ids)
-        self._nodes = _differing(old._nodes, new._nodes)
-        self._stations = _differing(old.stations, new.stations)
-        if bool(old.stations) != bool(new.stations):
-            self._whole = True  # an unknown station is refused only where there are any
-        self._groups = frozenset(
-            group
-            for group in {*old.groups, *new.groups}
-            if old.priorities_of(group) != new.priorities_of(group) or (group in old.groups) != (group in new.groups)
-        )
-        self.callers_by_request = old._sets != new._sets or old._node_names != new._node_names or bool(self._prefixes)
-        """True where a caller that is known by what its requests say may be in another group."""
-        self._same = not (self._whole or self._prefixes or self._names or self._nodes or self._stations or self._groups)
-
-    def spares(self, servers: Iterable[Server], group: int, station: str | None) -> bool:
-        """True where the answer about these servers to a caller of a group, or about a station, is surely the same."""
-        if self._same:
-            return True
-        if self._whole or group in self._groups or station in self._stations:
-            return False
-        for server in servers:
-            if self._names and server.routing is not None and server.routing.group_name in self._names:
-                return False
-            for pod in server.pods:
-                if self._nodes and (pod.host_ip in self._nodes or pod.pod_ip in self._nodes):
-                    return False
-                if self._prefixes and self._prefixes.find(pod.pod_ip) is not None:
-                    return False
-        return True
-
-
-def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> frozenset[str]:
-    return frozenset(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))

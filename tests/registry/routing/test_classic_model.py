@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.model import Pod, RoutingFacts, ServantSpec, Server
+from registry.routing.changes import PolicyChange
 from registry.routing.groups import Rule, parse_prefix
 from registry.routing.hosts import EndpointHost, Naming
-from registry.routing.policy import NO_POLICY, Group, Policy, PolicyChange, PolicyDocument, Station
+from registry.routing.policy import NO_POLICY, Group, Policy, PolicyDocument, Station
 from registry.routing.select import BY_GROUP, Endpoint, Lookup, Question, parse_id, select
 from registry.sources.routing_facts import facts_of_pod
 from tests.support import classic_rules
