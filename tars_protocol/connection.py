@@ -93,8 +93,8 @@ def unknown(_: bytes) -> None:
 class Connection:
     """The server's end of one connection.
 
-    ``scope`` stands before every key: what answers depend on beside the caller's bytes. Once ``error`` is set the
-    connection is over: send what ``receive`` returned, then close.
+    ``scope`` stands before every key: what answers depend on beside the caller's bytes; another may be set at any time,
+    for the reads after that. Once ``error`` is set the connection is over: send what ``receive`` returned, then close.
 
     One call of ``receive`` does no more than is good for the others. The frames after that are ``held``: once it has
     more than ``max_unsent_bytes`` to send; once what had to be decoded took longer than ``turn_seconds``; once
@@ -109,7 +109,6 @@ class Connection:
         "_lookup",
         "_max_frame",
         "_max_unsent",
-        "_scope",
         "_screened",
         "_turn",
         "caller",
@@ -159,7 +158,7 @@ class Connection:
         self._held: list[bytes] = []
         self._lookup = lookup
         self._max_unsent = max_unsent_bytes
-        self._scope = scope
+        self.scope = scope
 
     @property
     def waiting(self) -> int:
@@ -236,7 +235,7 @@ class Connection:
     def _answer(self, frames: list[bytes], out: list[bytes]) -> None:
         """Put the answers to frames into ``out``; the frames that must wait for their turn are held."""
         room = self._max_unsent
-        lookup, scope = self._lookup, self._scope
+        lookup, scope = self._lookup, self.scope
         began = 0.0
         left = iter(frames)
         for frame in left:

@@ -27,6 +27,7 @@ from registry.model import (
     Template,
     Upstream,
 )
+from registry.routing.callers import CallerGroup
 from registry.routing.hosts import Naming
 from registry.routing.select import Endpoint, Lookup
 from registry.servants.query import query_servant
@@ -226,11 +227,14 @@ class Served:
         naming: Naming | None = None,
         self_address: SelfAddress | None = None,
         limits: CacheLimits | None = None,
+        caller_group: CallerGroup = CallerGroup.ADDRESS,
     ) -> None:
         self.store = filled_store(*objects, synced=synced)
         self.naming = naming or Naming()
         self.self_address = self_address or SelfAddress()
-        self.answers = Answers(self.store, naming=naming, self_address=self_address, limits=limits)
+        self.answers = Answers(
+            self.store, naming=naming, self_address=self_address, limits=limits, caller_group=caller_group
+        )
         self.dispatcher = Dispatcher({SERVANT: query_servant(self.answers)})
 
     def connect(self, local: str = "127.0.0.1", peer: str = "10.9.9.9") -> Peer:
