@@ -29,6 +29,7 @@ from registry.servants.states import StateSettings
 from registry.snapshot import SnapshotSettings
 from registry.sources.directory import DirectorySettings
 from registry.sources.kubernetes import KubernetesSettings
+from registry.sources.routing_keeper import RoutingSettings
 from tars_protocol.aio.server import ServerLimits
 from tars_protocol.settings import setting
 
@@ -206,6 +207,7 @@ class Config:
     directory: DirectorySettings = dataclasses.field(default_factory=DirectorySettings)
     kubernetes: KubernetesSettings = dataclasses.field(default_factory=KubernetesSettings)
     reflector: ReflectorSettings = dataclasses.field(default_factory=ReflectorSettings)
+    routing: RoutingSettings = dataclasses.field(default_factory=RoutingSettings)
     snapshot: SnapshotSettings = dataclasses.field(default_factory=SnapshotSettings)
     states: StateSettings = dataclasses.field(default_factory=StateSettings)
     writer: WriterSettings = dataclasses.field(default_factory=WriterSettings)
@@ -221,6 +223,7 @@ TITLES: Final = {
     "directory": "Directory source",
     "kubernetes": "Kubernetes source",
     "reflector": "List and watch",
+    "routing": "Routing",
     "snapshot": "Snapshot file",
     "states": "Reports of tarsnodes",
     "writer": "Writing to the cluster",

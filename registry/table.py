@@ -129,6 +129,11 @@ class TableStore:
         else:
             tell()
 
+    def also_await(self, part: Part) -> None:
+        """Wait for one more part, unless the table is synchronised already."""
+        if not self.table.synced:
+            self._awaited.add(part)
+
     @property
     def waiting_for(self) -> list[str]:
         """The parts that were not handed over yet, in words."""

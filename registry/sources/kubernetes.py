@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from registry.kube.objects import Key, decoder
 from registry.kube.reflector import Reflector
 from registry.kube.resource import ReflectorStatus, Resource, Session, State
 from registry.kube.settings import ReflectorSettings
-from registry.model import Kind, Object
+from registry.model import Kind, Object, ObjectKey, Server
 from registry.sources.base import Problem, Sink, SourceStatus
+from registry.sources.cluster_objects import ConfigMapObject, NodeObject, to_node, to_policy
 from registry.sources.pods import SELECTOR, PodObject, to_server
 from registry.sources.supervise import supervise
 from registry.sources.tendpoints import FRAMEWORK_NAME, GROUP, TEndpoint, TFrameworkConfig, TTemplate
 from registry.table import Part
 from tars_protocol.settings import setting
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Object)
 
@@ -72,11 +76,15 @@ _STRUCTS: Final[dict[Kind, tuple[str, type[Any]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One thing to follow. ``optional``: where it is not there, or not allowed, the service goes on without."""
+    """One thing to follow: a kind in a namespace ("" for what is in none), or only the object of a ``name``.
+
+    ``optional``: where it is not there, or not allowed, the service goes on without.
+    """
 
     kind: Kind
     namespace: str
     optional: bool
+    name: str = ""
 
     @property
     def part(self) -> Part:
@@ -95,19 +103,35 @@ def followed(discover: Discover, namespaces: Iterable[str]) -> list[Followed]:
     return [Followed(kind, namespace, optional) for namespace in namespaces for kind, optional in kinds]
 
 
+NODES: Final = Followed(Kind.NODE, "", optional=True)
+"""The cluster's nodes."""
+
+
 class KubernetesSource:
     """Follows resources into the sink. ``run`` it; ``statuses`` tells how each is."""
 
     def __init__(
         self, session: Session, sink: Sink, parts: Iterable[Followed], settings: ReflectorSettings | None = None
     ) -> None:
-        self._follows = [_Follow(session, sink, part, settings or ReflectorSettings()) for part in parts]
+        self._session = session
+        self._sink = sink
+        self._settings = settings or ReflectorSettings()
+        self._follows = [_Follow(session, sink, part, self._settings) for part in parts]
+        self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             for follow in self._follows:
                 group.create_task(follow.run(), name=follow.name)
+
+    def follow_nodes(self) -> None:
+        """Follow the cluster's nodes as well, from now on; without the right to, that is told and nothing else."""
+        follow = _Follow(self._session, self._sink, NODES, self._settings)
+        self._follows.append(follow)
+        if self._group is not None:
+            self._group.create_task(follow.run(), name=follow.name)
 
     @property
     def statuses(self) -> list[SourceStatus]:
@@ -119,7 +143,7 @@ class _Follow:
     """One resource in one namespace, and the store that its reflector fills: the sink's part for it."""
 
     def __init__(self, session: Session, sink: Sink, what: Followed, settings: ReflectorSettings) -> None:
-        self.name = f"{_plural(what.kind)} in {what.namespace}"
+        self.name = _name(what)
         self._sink = sink
         self._what = what
         self._session = session
@@ -128,6 +152,9 @@ class _Follow:
         self._crashes = 0
         self._crash = ""
         self._last_change: float | None = None
+        self._flawed: dict[ObjectKey, tuple[str, ...]] = {}
+        """What was passed over in the annotations of objects that are taken."""
+        self._flaws = 0
 
     async def run(self) -> None:
         """Follow for ever; each crash costs a new list."""
@@ -135,7 +162,7 @@ class _Follow:
 
     async def _reflect(self) -> None:
         if self._reflector is None:
-            resource = _resource(self._what.kind, self._what.namespace)
+            resource = _resource(self._what)
             self._reflector = Reflector(self._session, resource, self, self._settings, optional=self._what.optional)
         self._reflector.start_over()
         await self._reflector.run()
@@ -151,19 +178,42 @@ class _Follow:
 
     def replacing(self, items: Iterable[Any]) -> Iterator[None]:
         """All objects there are."""
-        yield from self._sink.replacing(self._what.kind, items, self._what.namespace)
+        known, self._flawed = self._flawed, {}
+        yield from self._sink.replacing(self._what.kind, self._noting(items, known), self._what.namespace)
         self._sink.synced(self._what.kind, self._what.namespace)
         self._last_change = time.monotonic()
 
     def upsert(self, item: Any) -> None:
         """An object that is new or changed."""
+        self._note_flaws(item, self._flawed)
         self._sink.upsert(item)
         self._last_change = time.monotonic()
 
     def delete(self, key: Key) -> None:
         """An object that is gone."""
+        self._flawed.pop(key, None)
         self._sink.delete(self._what.kind, key)
         self._last_change = time.monotonic()
+
+    def _noting(self, items: Iterable[Any], known: dict[ObjectKey, tuple[str, ...]]) -> Iterator[Any]:
+        for item in items:
+            self._note_flaws(item, known)
+            yield item
+
+    def _note_flaws(self, item: Any, known: dict[ObjectKey, tuple[str, ...]]) -> None:
+        """Tell what was passed over in an object's annotations, once."""
+        if not isinstance(item, Server):
+            return
+        key = item.namespace, item.name
+        before = known.get(key, ())
+        flaws = item.routing.flaws if item.routing is not None else ()
+        if flaws:
+            self._flawed[key] = flaws
+            for flaw in set(flaws) - set(before):
+                self._flaws += 1
+                log.warning("%s %s: %s", item.kind, "/".join(key), flaw)
+        elif before:
+            self._flawed.pop(key, None)
 
     @property
     def status(self) -> SourceStatus:
@@ -172,6 +222,7 @@ class _Follow:
             return SourceStatus(self.name)
         known = self._reflector.status
         problems = [Problem("/".join(key), reason) for key, reason in known.dropped.items()]
+        problems += [Problem("/".join(key), flaw) for key, flaws in self._flawed.items() for flaw in flaws]
         if known.problem:
             problems.insert(0, Problem(self.name, known.problem))
         return SourceStatus(
@@ -185,7 +236,11 @@ class _Follow:
             relists=known.relists,
             reconnects=known.reconnects,
             problems=tuple(problems),
-            errors={**known.errors, **({"crash": self._crashes} if self._crashes else {})},
+            errors={
+                **known.errors,
+                **({"crash": self._crashes} if self._crashes else {}),
+                **({"annotation": self._flaws} if self._flaws else {}),
+            },
         )
 
 
@@ -197,27 +252,47 @@ def _last_success(status: ReflectorStatus, idle: float) -> float | None:
 
 
 def _plural(kind: Kind) -> str:
-    return "pods" if kind is Kind.POD else _STRUCTS[kind][0]
+    plain = {Kind.POD: "pods", Kind.POLICY: "configmaps", Kind.NODE: "nodes"}
+    return plain[kind] if kind in plain else _STRUCTS[kind][0]
 
 
-def _resource(kind: Kind, namespace: str) -> Resource[Any]:
+def _name(what: Followed) -> str:
+    """How people are told what is followed."""
+    if what.name:
+        return f"{str(what.kind).lower()} {what.name} in {what.namespace}"
+    return f"{_plural(what.kind)} in {what.namespace}" if what.namespace else _plural(what.kind)
+
+
+def _resource(what: Followed) -> Resource[Any]:
     """What to ask the API server for."""
-    plural = _plural(kind)
+    kind, namespace, plural = what.kind, what.namespace, _plural(what.kind)
     paths: tuple[str, ...]
+    full_name, install, scope, role = plural, "", f"-n {namespace} ", "role"
+    parameters: dict[str, str] = {}
+    decode: Callable[..., Any]
     if kind is Kind.POD:
         paths = (f"/api/v1/namespaces/{namespace}/pods",)
-        decode: Callable[..., Any] = decoder(PodObject, to_server)
+        decode = decoder(PodObject, to_server)
         parameters = {"labelSelector": SELECTOR}
-        full_name, install = "pods", ""
+    elif kind is Kind.POLICY:
+        paths = (f"/api/v1/namespaces/{namespace}/configmaps",)
+        decode = decoder(ConfigMapObject, to_policy)
+        parameters = {"fieldSelector": f"metadata.name={what.name}"}
+        full_name = f"configmaps --resource-name={what.name}"
+    elif kind is Kind.NODE:
+        paths = ("/api/v1/nodes",)
+        decode = decoder(NodeObject, to_node)
+        scope, role = "", "clusterrole"
     else:
         paths = tuple(f"/apis/{GROUP}/{version}/namespaces/{namespace}/{plural}" for version in _VERSIONS)
         decode = decoder(_STRUCTS[kind][1], lambda found: found.to_model(namespace))
-        parameters = {"fieldSelector": f"metadata.name={FRAMEWORK_NAME}"} if kind is Kind.FRAMEWORK else {}
+        if kind is Kind.FRAMEWORK:
+            parameters = {"fieldSelector": f"metadata.name={FRAMEWORK_NAME}"}
         full_name = f"{plural}.{GROUP}"
         install = "the chart of TARS on Kubernetes, or use --discover pods"
     grant = (
-        f"kubectl -n {namespace} create role tars-registry-{plural} --verb=get,list,watch --resource={full_name} && "
-        f"kubectl -n {namespace} create rolebinding tars-registry-{plural} --role=tars-registry-{plural} "
+        f"kubectl {scope}create {role} tars-registry-{plural} --verb=get,list,watch --resource={full_name} && "
+        f"kubectl {scope}create {role}binding tars-registry-{plural} --{role}=tars-registry-{plural} "
         "--serviceaccount=NAMESPACE:SERVICEACCOUNT"
     )
-    return Resource(f"{plural} in {namespace}", paths, decode, parameters, grant, install)
+    return Resource(_name(what), paths, decode, parameters, grant, install)

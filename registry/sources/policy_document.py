@@ -157,10 +157,11 @@ class _Reader:
             self._once("station", name, (*path, "station"))
         groups: list[int | str] = []
         for place, group in self._items(fields, path, "groups"):
-            known = group in self._ids if isinstance(group, int) else group in self._names
             if isinstance(group, bool) or not isinstance(group, int | str):
                 self._flaw(place, f"expected the number or name of a group, got {_shown(group)}")
-            elif not known and not (isinstance(group, str) and from_topology):
+                continue
+            known = group in self._ids if isinstance(group, int) else group in self._names
+            if not known and not (isinstance(group, str) and from_topology):
                 self._flaw(place, f"there is no group {_shown(group)}{self._hint(group)}")
             else:
                 groups.append(group)

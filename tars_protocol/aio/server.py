@@ -63,6 +63,11 @@ class Server:
         """Connections that are open now."""
         return len(self._peers)
 
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open now."""
+        return [peer.connection for peer in self._peers]
+
     def bind(self, host: str, port: int) -> None:
         """Take a host ("" for all addresses, IPv4 and IPv6) and port (0 for any). Raises ListenError."""
         self._sockets = bind(host, port)

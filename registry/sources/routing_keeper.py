@@ -1,0 +1,219 @@
+"""Keeps the routing policy that counts: the last good one that was written, with the zones of the nodes.
+
+It listens to the table, in which the policy stands as text. One that can't be used changes nothing: the last good one
+goes on, and that is logged, counted and shown, but never makes the service unready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from registry.answers import Answers
+from registry.model import Node, PolicyText, Problem, Server, SourceStatus
+from registry.routing.callers import CallerGroup
+from registry.routing.policy import Policy, PolicyDocument
+from registry.sources.policy_document import PolicyError, PolicyFlaw, read_policy
+from registry.table import Change, Table, TableStore
+from tars_protocol.settings import setting
+
+log = logging.getLogger(__name__)
+
+_SHORT: Final = 4_000
+"""Characters of a policy that is read at once, in about 3 ms; a longer one is read in a thread."""
+
+_LOGGED: Final = 10
+"""Flaws of one policy that are logged; all of them are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """Where the routing policy is, and how callers' groups are found."""
+
+    routing_policy: Path | None = setting(
+        None, "A file with the routing policy (groups, stations), read again when it changes. See docs/routing.md."
+    )
+    routing_policy_configmap: str = setting(
+        "",
+        "The ConfigMap with the routing policy, as NAME (in the first of the namespaces that are followed) or "
+        "NAMESPACE/NAME. For the kubernetes source, instead of a file.",
+    )
+    caller_group: CallerGroup = setting(
+        CallerGroup.ADDRESS,
+        "What tells the group of a caller: the address that it connects from; or, where that is hidden (by SNAT, a "
+        "mesh, a proxy) or shared (hostNetwork), the set or the node name that its requests carry, as the policy's "
+        "groups list them; or nothing: every caller is in no group.",
+    )
+
+    @property
+    def configured(self) -> bool:
+        """True where a policy is named."""
+        return self.routing_policy is not None or bool(self.routing_policy_configmap)
+
+
+class RoutingKeeper:
+    """Hands ``answers`` the policy that counts. ``run`` it; ``status`` tells how it is.
+
+    ``moved`` is called where open connections may belong to callers of other groups now, ``want_nodes`` once, when a
+    policy wants the topology: it makes the cluster's nodes come into the table, or says why that can't be.
+    """
+
+    def __init__(
+        self,
+        store: TableStore,
+        answers: Answers,
+        moved: Callable[[], None],
+        want_nodes: Callable[[], str | None],
+    ) -> None:
+        self.status = SourceStatus("routing policy", state="none", synced=True)
+        self._store = store
+        self._answers = answers
+        self._moved = moved
+        self._want_nodes: Callable[[], str | None] | None = want_nodes
+        self._document: PolicyDocument | None = None
+        self._seen: PolicyText | None = None
+        """The text that was judged last."""
+        self._nodes: Mapping[str, Node] = {}
+        self._table = Table()
+        """The snapshot that ``_hosts`` is made of."""
+        self._hosts: dict[str, str] = {}
+        """For the address of a pod that of its node, where the topology counts."""
+        self._no_topology: Problem | None = None
+        self._written = asyncio.Event()
+        store.subscribe(self._changed)
+
+    async def run(self) -> None:
+        """Read each new policy, for ever. A long one takes its time, so that is done in a thread."""
+        self._written.set()
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            text = self._store.table.policy
+            if text is not None and text != self._seen and len(text.text) > _SHORT:
+                found = await asyncio.to_thread(_judge, text.text)
+                if self._store.table.policy == text:
+                    self._take(text, found)
+                else:
+                    self._written.set()
+            else:
+                self._look()
+
+    def _changed(self, change: Change) -> None:
+        if change.routing:
+            if self._document is None or self._store.table.policy is None:
+                # The first one counts before the first answer.
+                self._look()
+            else:
+                self._written.set()
+            if self._store.table.nodes is not self._nodes:
+                self._nodes = self._store.table.nodes
+                if self._document is not None and self._document.from_topology:
+                    self._use(self._answers.policies.policy.with_nodes(self._nodes.values()))
+        if (change.servers or change.everything) and self._document is not None and self._document.from_topology:
+            self._follow_hosts()
+
+    # -- the policy ------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Judge the policy that stands in the table, if that is another than before."""
+        text = self._store.table.policy
+        if text == self._seen:
+            return
+        if text is None:
+            self._bad(PolicyText("", "", ""), [Problem("routing policy", "it is gone; write an empty one to end it")])
+        else:
+            self._take(text, _judge(text.text))
+
+    def _take(self, text: PolicyText, found: PolicyDocument | PolicyError) -> None:
+        name = _name(text)
+        self._seen = self._store.table.policy
+        if text.problem:
+            self._bad(text, [Problem(name, text.problem)])
+            return
+        if isinstance(found, PolicyError):
+            self._bad(text, [Problem(name, str(flaw)) for flaw in found.flaws])
+            return
+        self._document = found
+        self.status.state = "current"
+        self.status.problems = ()
+        self.status.last_change = self.status.last_success = time.monotonic()
+        self._topology(found)
+        policy = Policy(found, self._store.table.nodes.values())
+        rules = sum(len(group.rules) for group in found.groups)
+        log.info("%s: %d groups, %d addresses, %d stations", name, len(policy.groups), rules, len(policy.stations))
+        self._use(policy)
+
+    def _bad(self, text: PolicyText, problems: list[Problem]) -> None:
+        """Go on with the last good one, and tell."""
+        self._seen = self._store.table.policy
+        goes_on = "the last good one stays" if self._document is not None else "there is none until it is mended"
+        self.status.state = "last good" if self._document is not None else "none"
+        self.status.count("policy")
+        self.status.problems = tuple(problems)
+        for problem in problems[:_LOGGED]:
+            log.error("the routing policy can't be used; %s: %s", goes_on, problem)
+        if len(problems) > _LOGGED:
+            log.error("%s: and %d more problems", _name(text), len(problems) - _LOGGED)
+
+    def _use(self, policy: Policy) -> None:
+        if self._answers.route(policy, self._hosts):
+            self._moved()
+
+    # -- topology --------------------------------------------------------------------------------------------------
+
+    def _topology(self, document: PolicyDocument) -> None:
+        if not document.from_topology:
+            self._hosts = {}
+            self._table = Table()
+            return
+        if self._want_nodes is not None:
+            want, self._want_nodes = self._want_nodes, None
+            if reason := want():
+                log.warning("from_topology is off: %s", reason)
+                self._no_topology = Problem("routing policy", f"from_topology is off: {reason}")
+        if self._no_topology:
+            self.status.problems = (self._no_topology,)
+        self._follow_hosts()
+
+    def _follow_hosts(self) -> None:
+        """Bring ``_hosts`` up to the table as it is."""
+        before, self._table = self._table, self._store.table
+        old, new = before.servers, self._table.servers
+        if old is new:
+            return
+        gone: dict[str, str] = {}
+        come: dict[str, str] = {}
+        for key in old.keys() | new.keys():
+            if old.get(key) is not new.get(key):
+                gone |= _hosts_of(old.get(key, ()))
+                come |= _hosts_of(new.get(key, ()))
+        for address in gone.keys() - come.keys():
+            self._hosts.pop(address, None)
+        moved = {address for address, host in come.items() if self._hosts.get(address) != host}
+        self._hosts |= come
+        if moved or gone.keys() - come.keys():
+            self._moved()
+
+
+def _judge(text: str) -> PolicyDocument | PolicyError:
+    try:
+        return read_policy(text)
+    except PolicyError as error:
+        return error
+    except Exception as error:
+        # A bug, which must not end the source that hands the text over.
+        log.exception("a routing policy can't be read because of a bug")
+        return PolicyError([PolicyFlaw(1, "", f"it can't be read because of a bug: {error!r}")])
+
+
+def _name(text: PolicyText) -> str:
+    return f"ConfigMap {text.namespace}/{text.name}" if text.namespace else text.name
+
+
+def _hosts_of(servers: tuple[Server, ...]) -> dict[str, str]:
+    return {pod.pod_ip: pod.host_ip for server in servers for pod in server.pods if pod.pod_ip and pod.host_ip}
