@@ -29,7 +29,7 @@ from registry.routing.changes import PolicyHistory
 from registry.routing.groups import NO_GROUP
 from registry.routing.hosts import Naming
 from registry.routing.policy import Policy
-from registry.routing.select import BY_GROUP, Endpoint, Lookup, Question, Selection, parse_id, select
+from registry.routing.select import BY_GROUP, Endpoint, Lookup, ObjectId, Question, Selection, parse_id, select
 from registry.table import Change, ServerKey, TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Caller
@@ -243,7 +243,7 @@ class Answers:
             asked_set = argument if lookup is Lookup.SAME_SET else ""
             group = self.callers.group(call.key, call.caller.peer, request, asked_set)
         question = Question(lookup, object_id, argument, group)
-        own = object_id is not None and self._self.find(object_id.app, object_id.server, object_id.servant, "")
+        own = object_id is not None and self.own(object_id, "")
         form = _Form(
             request.iVersion,
             request.iMessageType,
@@ -260,6 +260,10 @@ class Answers:
         self.stats.decoded += 1
         answer.tally.count += 1
         return answer
+
+    def own(self, object_id: ObjectId, reached: str) -> Endpoint | None:
+        """The endpoint of one of the registry's own objects, to who connected to ``reached``; None for any other."""
+        return self._self.find(object_id.app, object_id.server, object_id.servant, reached)
 
     # -- routing -------------------------------------------------------------------------------------------------
 
@@ -384,7 +388,7 @@ class Answers:
     def _selection(self, question: Question, form: _Form) -> Selection | None:
         """Who answers a question; None where that is not known yet."""
         if question.id is not None:
-            own = self._self.find(question.id.app, question.id.server, question.id.servant, form.reached)
+            own = self.own(question.id, form.reached)
             if own is not None:
                 return Selection(active=(own,))
         if not self._store.table.synced:

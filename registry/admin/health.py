@@ -1,4 +1,4 @@
-"""The HTTP pages: /healthz, /readyz, /metrics, /states."""
+"""The HTTP pages: /healthz, /readyz, /metrics, /states; and, where the inside may be seen, /explain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
+import msgspec
 from aiohttp import web
 
 from registry.admin.logs import one_line
@@ -26,6 +28,9 @@ _INDEX = """tars-registry {version}
 /readyz    200 when it can answer; else 503 and why not
 /metrics   for Prometheus
 /states    what tarsnodes reported, where no cluster keeps it
+"""
+_INSIDE = """/explain   ?id=App.Server.Obj with set, station, from (an address), function: what a caller gets
+           and why not the other endpoints
 """
 
 
@@ -60,18 +65,19 @@ class AdminServer:
         self._metrics = Metrics(view)
         self._acceptors: list[Acceptor] = []
         self._open = 0
-        self._runner: web.AppRunner | None = None
+        self._runners: dict[bool, web.AppRunner] = {}
+        """By whether the inside is shown."""
 
     @property
     def open_connections(self) -> int:
         """Connections that are open now."""
         return self._open
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on these sockets."""
-        if self._runner is None:
-            self._runner = await self._serving()
-        acceptor = Acceptor("admin", self._accepted, self.stats.refused)
+    async def start(self, sockets: Sequence[socket.socket], *, inside: bool = False) -> None:
+        """Serve on these sockets; with ``inside`` also what health and metrics do not tell."""
+        if inside not in self._runners:
+            self._runners[inside] = await self._serving(inside)
+        acceptor = Acceptor("admin", partial(self._accepted, inside), self.stats.refused)
         acceptor.start(sockets)
         self._acceptors.append(acceptor)
 
@@ -79,14 +85,17 @@ class AdminServer:
         """Stop serving."""
         for acceptor in self._acceptors:
             await acceptor.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in self._runners.values():
+            await runner.cleanup()
 
-    async def _serving(self) -> web.AppRunner:
+    async def _serving(self, inside: bool) -> web.AppRunner:
         app = web.Application(middlewares=[_one_request])
+        if inside:
+            app.add_routes([web.get("/", self._index_inside), web.get("/explain", self._explain)])
+        else:
+            app.add_routes([web.get("/", self._index)])
         app.add_routes(
             [
-                web.get("/", self._index),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics_page),
@@ -97,7 +106,7 @@ class AdminServer:
         await runner.setup()
         return runner
 
-    def _accepted(self, _: socket.socket, address: tuple[str, int]) -> asyncio.Protocol | None:
+    def _accepted(self, inside: bool, _: socket.socket, address: tuple[str, int]) -> asyncio.Protocol | None:
         self.stats.accepted += 1
         if self._open >= self.limits.admin_max_connections:
             self.stats.refused["too_many_connections"] += 1
@@ -108,7 +117,8 @@ class AdminServer:
                 extra={"limit_key": address[0]},
             )
             return None
-        make_handler = self._runner.server if self._runner is not None else None
+        runner = self._runners.get(inside)
+        make_handler = runner.server if runner is not None else None
         if make_handler is None:  # it is stopping
             return None
         self._open += 1
@@ -120,6 +130,18 @@ class AdminServer:
 
     async def _index(self, _: web.Request) -> web.Response:
         return web.Response(text=_INDEX.format(version=self._view.version))
+
+    async def _index_inside(self, _: web.Request) -> web.Response:
+        return web.Response(text=_INDEX.format(version=self._view.version) + _INSIDE)
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        if self._view.explain is None:
+            raise web.HTTPNotFound
+        try:
+            told = self._view.explain(request.query)
+        except ValueError as error:
+            return web.Response(status=400, text=f"{error}\n")
+        return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

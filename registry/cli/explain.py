@@ -1,0 +1,116 @@
+"""``tars-registry explain``: ask a running registry why a caller gets the endpoints that it gets."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from registry.admin.logs import one_line
+from registry.cli.errors import CommandError
+from registry.config import ListenAddress
+from registry.routing.select import Lookup
+
+_ADMIN: Final = "127.0.0.1:17892"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    command = commands.add_parser(
+        "explain",
+        help="tell why a caller gets which endpoints",
+        description="Ask the admin port of a running registry which endpoints a caller would get and, for each other "
+        "one, which rule took it out. Exit status 0: there are active endpoints; 1: there are none; 2: an error.",
+        allow_abbrev=False,
+    )
+    command.add_argument("id", metavar="ID", help="the object, as in App.Server.Obj")
+    command.add_argument("--set", metavar="NAME.AREA.GROUP", help="the caller's set: asks findObjectByIdInSameSet")
+    command.add_argument("--station", metavar="STATION", help="asks findObjectByIdInSameStation")
+    command.add_argument(
+        "--from", dest="address", metavar="IP", help="the caller's address, which tells its group (default: no group)"
+    )
+    command.add_argument(
+        "--function",
+        choices=[str(lookup) for lookup in Lookup],
+        metavar="NAME",
+        help="which look-up (default: findObjectByIdInSameGroup, as clients do; with --set or --station theirs)",
+    )
+    command.add_argument(
+        "--admin", metavar="HOST:PORT", default=_ADMIN, help="the registry's --admin-listen (default: %(default)s)"
+    )
+    command.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="(default: %(default)g)")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask, print, and tell by the exit status whether there is an active endpoint."""
+    try:
+        address = ListenAddress.parse(options.admin)
+    except ValueError as error:
+        raise CommandError(f"--admin {options.admin!r}: {error}") from None
+    if not 0 < options.timeout <= 1_000:
+        raise CommandError("--timeout: expected a number of seconds above 0, 1000 at most")
+    given = {
+        "id": options.id,
+        "set": options.set,
+        "station": options.station,
+        "from": options.address,
+        "function": options.function,
+    }
+    told = _ask(address, {name: value for name, value in given.items() if value is not None}, options)
+    if options.json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _print(told)
+    return 0 if told["active"] else 1
+
+
+def _ask(address: ListenAddress, parameters: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
+    connection = http.client.HTTPConnection(address.host or "127.0.0.1", address.port, timeout=options.timeout)
+    try:
+        connection.request("GET", f"/explain?{urlencode(parameters, errors='surrogateescape')}")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise CommandError(
+            f"{options.admin}: {reason}; name a running registry's --admin-listen with --admin"
+        ) from None
+    finally:
+        connection.close()
+    if response.status == http.client.BAD_REQUEST:
+        raise CommandError(body.decode(errors="replace").strip())
+    try:
+        told = json.loads(body) if response.status == http.client.OK else None
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise CommandError(f"{options.admin}: no admin port of a registry (it answered {response.status})")
+    return told
+
+
+def _print(told: dict[str, Any]) -> None:
+    argument = f" {told['argument']!r}" if told["argument"] else ""
+    print(f"{one_line(told['id'])} by {told['function']}{one_line(argument)}")
+    print(f"caller: {one_line(told['caller'])}")
+    for step in told["steps"]:
+        print(f"  {one_line(step)}")
+    if told["ret"]:
+        print(f"returns {told['ret']}")
+    rows = [(state, each) for state in ("active", "inactive", "left_out") for each in told[state]]
+    width = max((len(one_line(_address(each))) for _, each in rows), default=0)
+    for state, each in rows:
+        facts = [f"set {each['set_id']}"] if each["set_id"] else []
+        facts += [f"group {each['group']}"] if each["group"] > 0 else []
+        facts += [f"weight {each['weight']}"] if each["weight"] is not None else []
+        tail = "; ".join([*facts, *([each["why"]] if each["why"] else [])])
+        print(one_line(f"{state.replace('_', ' '):8}  {_address(each):{width}}  {tail}").rstrip())
+    if not rows:
+        print("no endpoints")
+
+
+def _address(each: dict[str, Any]) -> str:
+    return f"{each['host'] or each['pod']}:{each['port']}/{each['network']}"
