@@ -6,10 +6,10 @@ connection to it, driven with bytes.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from hypothesis import strategies as st
 
 from jce import Reader
@@ -289,7 +289,7 @@ small_facts = st.builds(
 )
 
 small_routed_servers = st.builds(
-    lambda found, facts: dataclasses.replace(found, routing=facts), small_servers, st.none() | small_facts
+    lambda found, facts: msgspec.structs.replace(found, routing=facts), small_servers, st.none() | small_facts
 )
 
 small_policy_texts = st.builds(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from registry.model import Object, Pod, RoutingFacts, Server, Upstream
 from registry.routing.groups import Rule, parse_prefix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -265,4 +264,4 @@ def test_a_node_is_its_addresses_zone_and_region() -> None:
     bare = to_node(msgspec.convert({"metadata": {"name": "n2"}}, NodeObject))
     assert bare == Node("n2")
     old = {"metadata": {"name": "n3", "labels": {"failure-domain.beta.kubernetes.io/zone": "z"}}}
-    assert dataclasses.replace(to_node(msgspec.convert(old, NodeObject)), zone="") == Node("n3")
+    assert msgspec.structs.replace(to_node(msgspec.convert(old, NodeObject)), zone="") == Node("n3")
