@@ -33,8 +33,11 @@ class PolicyChange:
         self._whole = old.empty != new.empty or old.everywhere != new.everywhere
         changed: set[tuple[Prefix, int]] = set()
         if old.document is not new.document:
-            for policy in (old, new):
-                changed ^= {(rule.prefix, rule.group) for group in policy.document.groups for rule in group.rules}
+            before, after = ({group.id: group.prefixes for group in p.document.groups} for p in (old, new))
+            for number in before.keys() | after.keys():
+                ours, theirs = before.get(number, ()), after.get(number, ())
+                if ours != theirs:
+                    changed |= {(prefix, number) for prefix in set(ours) ^ set(theirs)}
         self._prefixes = Prefixes(Rule(prefix, group) for prefix, group in changed)
         self._names = _differing(old.ids, new.ids)
         self._nodes = _differing(old.zones, new.zones)

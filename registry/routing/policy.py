@@ -12,7 +12,7 @@ from typing import Final
 from zlib import crc32
 
 from registry.model import Node, Pod, RoutingFacts
-from registry.routing.groups import NO_GROUP, Prefixes, Rule
+from registry.routing.groups import NO_GROUP, Prefix, Prefixes, Rule
 from registry.routing.sets import WILDCARD
 
 MAX_GROUP: Final = 2**31 - 1
@@ -31,6 +31,11 @@ class Group:
     rules: tuple[Rule, ...] = ()
     sets: tuple[str, ...] = ()
     node_names: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """What the rules are about, wherever they stand."""
+        return tuple([rule.prefix for rule in self.rules])
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class RoutingKeeper:
         else:
             self._take(text, _judge(text.text))
 
-    def _take(self, text: PolicyText, found: PolicyDocument | PolicyError) -> None:
+    def _take(self, text: PolicyText, found: Policy | PolicyError) -> None:
         name = _name(text)
         self._seen = self._store.table.policy
         if text.problem:
@@ -138,13 +138,13 @@ class RoutingKeeper:
         if isinstance(found, PolicyError):
             self._bad(text, [Problem(name, str(flaw)) for flaw in found.flaws])
             return
-        self._document = found
+        self._document = found.document
         self.status.state = "current"
         self.status.problems = ()
         self.status.last_change = self.status.last_success = time.monotonic()
-        self._topology(found)
-        policy = Policy(found, self._store.table.nodes.values())
-        rules = sum(len(group.rules) for group in found.groups)
+        self._topology(found.document)
+        policy = found.with_nodes(self._store.table.nodes.values()) if found.document.from_topology else found
+        rules = sum(len(group.rules) for group in found.document.groups)
         log.info("%s: %d groups, %d addresses, %d stations", name, len(policy.groups), rules, len(policy.stations))
         self._use(policy)
 
@@ -200,9 +200,10 @@ class RoutingKeeper:
             self._moved()
 
 
-def _judge(text: str) -> PolicyDocument | PolicyError:
+def _judge(text: str) -> Policy | PolicyError:
+    """The policy in a text, still without the nodes."""
     try:
-        return read_policy(text)
+        return Policy(read_policy(text))
     except PolicyError as error:
         return error
     except Exception as error:
