@@ -207,7 +207,21 @@ class Node(Struct, frozen=True, gc=False):
         return Kind.NODE
 
 
-Object = Server | Template | Framework | PolicyText | Node
+class PodAddress(Struct, frozen=True, gc=False):
+    """The address of any pod, and that of the node that it is on: it may be a caller. Not in the table."""
+
+    namespace: str
+    name: str
+    address: str = ""
+    host: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """The resource it comes from."""
+        return Kind.POD
+
+
+Object = Server | Template | Framework | PolicyText | Node | PodAddress
 """Anything that a source puts into the table."""
 
 ObjectKey = tuple[str, str]

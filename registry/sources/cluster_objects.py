@@ -1,12 +1,13 @@
-"""What is used of the cluster's own objects for routing: the ConfigMap of the policy, and nodes."""
+"""What is used of the cluster's own objects for routing: the ConfigMap of the policy, nodes, addresses of pods."""
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
-from registry.model import Node, PolicyText
+from registry.model import Node, PodAddress, PolicyText
 
 POLICY_KEY: Final = "routing.yaml"
 """The entry of the ConfigMap that holds the policy, where it has several."""
@@ -77,3 +78,28 @@ def to_node(found: NodeObject) -> Node:
         zone=labels.zone or labels.old_zone or "",
         region=labels.region or labels.old_region or "",
     )
+
+
+class _AddressStatus(Struct, frozen=True, gc=False, rename="camel"):
+    phase: str | None = None
+    pod_ip: str | None = field(default=None, name="podIP")
+    host_ip: str | None = field(default=None, name="hostIP")
+
+
+class AddressObject(Struct, frozen=True, gc=False):
+    """What is used of a Pod that may be a caller."""
+
+    metadata: _Metadata
+    status: _AddressStatus | None = None
+
+
+_ENDED: Final = frozenset(("Succeeded", "Failed"))
+
+
+def to_address(found: AddressObject) -> PodAddress:
+    """Where a pod is; a pod that has ended has no address, which may be another's by then."""
+    status = found.status or _AddressStatus()
+    namespace, name = found.metadata.namespace or "", found.metadata.name
+    if status.phase in _ENDED:
+        return PodAddress(namespace, name)
+    return PodAddress(namespace, name, status.pod_ip or "", intern(status.host_ip or ""))

@@ -17,7 +17,7 @@ from registry.kube.resource import ReflectorStatus, Resource, Session, State
 from registry.kube.settings import ReflectorSettings
 from registry.model import Kind, Object, ObjectKey, Server
 from registry.sources.base import Problem, Sink, SourceStatus
-from registry.sources.cluster_objects import ConfigMapObject, NodeObject, to_node, to_policy
+from registry.sources.cluster_objects import AddressObject, ConfigMapObject, NodeObject, to_address, to_node, to_policy
 from registry.sources.pods import SELECTOR, PodObject, to_server
 from registry.sources.supervise import supervise
 from registry.sources.tendpoints import FRAMEWORK_NAME, GROUP, TEndpoint, TFrameworkConfig, TTemplate
@@ -78,13 +78,15 @@ _STRUCTS: Final[dict[Kind, tuple[str, type[Any]]]] = {
 class Followed:
     """One thing to follow: a kind in a namespace ("" for what is in none), or only the object of a ``name``.
 
-    ``optional``: where it is not there, or not allowed, the service goes on without.
+    ``optional``: where it is not there, or not allowed, the service goes on without. ``addresses``: of any pods,
+    where they are and nothing else.
     """
 
     kind: Kind
     namespace: str
     optional: bool
     name: str = ""
+    addresses: bool = False
 
     @property
     def part(self) -> Part:
@@ -126,12 +128,19 @@ class KubernetesSource:
             for follow in self._follows:
                 group.create_task(follow.run(), name=follow.name)
 
-    def follow_nodes(self) -> None:
-        """Follow the cluster's nodes as well, from now on; without the right to, that is told and nothing else."""
-        follow = _Follow(self._session, self._sink, NODES, self._settings)
-        self._follows.append(follow)
+    def follow_topology(self, hosts: Sink) -> None:
+        """Follow the cluster's nodes as well, and into ``hosts`` where the pods of the same namespaces are.
+
+        What is not allowed of it is told, and nothing else.
+        """
+        namespaces = dict.fromkeys(follow.what.namespace for follow in self._follows)
+        pods = [Followed(Kind.POD, namespace, optional=True, addresses=True) for namespace in namespaces]
+        added = [_Follow(self._session, self._sink, NODES, self._settings)]
+        added += [_Follow(self._session, hosts, what, self._settings) for what in pods]
+        self._follows += added
         if self._group is not None:
-            self._group.create_task(follow.run(), name=follow.name)
+            for follow in added:
+                self._group.create_task(follow.run(), name=follow.name)
 
     @property
     def statuses(self) -> list[SourceStatus]:
@@ -145,7 +154,7 @@ class _Follow:
     def __init__(self, session: Session, sink: Sink, what: Followed, settings: ReflectorSettings) -> None:
         self.name = _name(what)
         self._sink = sink
-        self._what = what
+        self.what = what
         self._session = session
         self._settings = settings
         self._reflector: Reflector[Any] | None = None
@@ -162,8 +171,8 @@ class _Follow:
 
     async def _reflect(self) -> None:
         if self._reflector is None:
-            resource = _resource(self._what)
-            self._reflector = Reflector(self._session, resource, self, self._settings, optional=self._what.optional)
+            resource = _resource(self.what)
+            self._reflector = Reflector(self._session, resource, self, self._settings, optional=self.what.optional)
         self._reflector.start_over()
         await self._reflector.run()
 
@@ -179,8 +188,8 @@ class _Follow:
     def replacing(self, items: Iterable[Any]) -> Iterator[None]:
         """All objects there are."""
         known, self._flawed = self._flawed, {}
-        yield from self._sink.replacing(self._what.kind, self._noting(items, known), self._what.namespace)
-        self._sink.synced(self._what.kind, self._what.namespace)
+        yield from self._sink.replacing(self.what.kind, self._noting(items, known), self.what.namespace)
+        self._sink.synced(self.what.kind, self.what.namespace)
         self._last_change = time.monotonic()
 
     def upsert(self, item: Any) -> None:
@@ -192,7 +201,7 @@ class _Follow:
     def delete(self, key: Key) -> None:
         """An object that is gone."""
         self._flawed.pop(key, None)
-        self._sink.delete(self._what.kind, key)
+        self._sink.delete(self.what.kind, key)
         self._last_change = time.monotonic()
 
     def _noting(self, items: Iterable[Any], known: dict[ObjectKey, tuple[str, ...]]) -> Iterator[Any]:
@@ -258,6 +267,8 @@ def _plural(kind: Kind) -> str:
 
 def _name(what: Followed) -> str:
     """How people are told what is followed."""
+    if what.addresses:
+        return f"pod addresses in {what.namespace}"
     if what.name:
         return f"{str(what.kind).lower()} {what.name} in {what.namespace}"
     return f"{_plural(what.kind)} in {what.namespace}" if what.namespace else _plural(what.kind)
@@ -272,8 +283,8 @@ def _resource(what: Followed) -> Resource[Any]:
     decode: Callable[..., Any]
     if kind is Kind.POD:
         paths = (f"/api/v1/namespaces/{namespace}/pods",)
-        decode = decoder(PodObject, to_server)
-        parameters = {"labelSelector": SELECTOR}
+        decode = decoder(AddressObject, to_address) if what.addresses else decoder(PodObject, to_server)
+        parameters = {} if what.addresses else {"labelSelector": SELECTOR}
     elif kind is Kind.POLICY:
         paths = (f"/api/v1/namespaces/{namespace}/configmaps",)
         decode = decoder(ConfigMapObject, to_policy)

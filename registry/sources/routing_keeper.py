@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from registry.answers import Answers
-from registry.model import Node, PolicyText, Problem, Server, SourceStatus
+from registry.model import Node, PolicyText, Problem, SourceStatus
 from registry.routing.callers import CallerGroup
 from registry.routing.policy import Policy, PolicyDocument
+from registry.sources.pod_hosts import PodHosts
 from registry.sources.policy_document import PolicyError, PolicyFlaw, read_policy
-from registry.table import Change, Table, TableStore
+from registry.table import Change, TableStore
 from tars_protocol.settings import setting
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ class RoutingSettings:
 class RoutingKeeper:
     """Hands ``answers`` the policy that counts. ``run`` it; ``status`` tells how it is.
 
-    ``moved`` is called where open connections may belong to callers of other groups now, ``want_nodes`` once, when a
-    policy wants the topology: it makes the cluster's nodes come into the table, or says why that can't be.
+    ``moved`` is called where open connections may belong to callers of other groups now, ``want_topology`` once,
+    when a policy wants that: it makes nodes come into the table and pods into the hosts, or says why that can't be.
     """
 
     def __init__(
@@ -68,21 +69,19 @@ class RoutingKeeper:
         store: TableStore,
         answers: Answers,
         moved: Callable[[], None],
-        want_nodes: Callable[[], str | None],
+        want_topology: Callable[[PodHosts], str | None],
     ) -> None:
         self.status = SourceStatus("routing policy", state="none", synced=True)
         self._store = store
         self._answers = answers
         self._moved = moved
-        self._want_nodes: Callable[[], str | None] | None = want_nodes
+        self._want_topology: Callable[[PodHosts], str | None] | None = want_topology
         self._document: PolicyDocument | None = None
         self._seen: PolicyText | None = None
         """The text that was judged last."""
         self._nodes: Mapping[str, Node] = {}
-        self._table = Table()
-        """The snapshot that ``_hosts`` is made of."""
-        self._hosts: dict[str, str] = {}
-        """For the address of a pod that of its node, where the topology counts."""
+        self._hosts = PodHosts(moved)
+        """Filled where the topology counts."""
         self._no_topology: Problem | None = None
         self._written = asyncio.Event()
         store.subscribe(self._changed)
@@ -115,7 +114,7 @@ class RoutingKeeper:
                 if self._document is not None and self._document.from_topology:
                     self._use(self._answers.policies.policy.with_nodes(self._nodes.values()))
         if (change.servers or change.everything) and self._document is not None and self._document.from_topology:
-            self._follow_hosts()
+            self._hosts.follow(self._store.table)
 
     # -- the policy ------------------------------------------------------------------------------------------------
 
@@ -168,36 +167,15 @@ class RoutingKeeper:
 
     def _topology(self, document: PolicyDocument) -> None:
         if not document.from_topology:
-            self._hosts = {}
-            self._table = Table()
             return
-        if self._want_nodes is not None:
-            want, self._want_nodes = self._want_nodes, None
-            if reason := want():
+        if self._want_topology is not None:
+            want, self._want_topology = self._want_topology, None
+            if reason := want(self._hosts):
                 log.warning("from_topology is off: %s", reason)
                 self._no_topology = Problem("routing policy", f"from_topology is off: {reason}")
         if self._no_topology:
             self.status.problems = (self._no_topology,)
-        self._follow_hosts()
-
-    def _follow_hosts(self) -> None:
-        """Bring ``_hosts`` up to the table as it is."""
-        before, self._table = self._table, self._store.table
-        old, new = before.servers, self._table.servers
-        if old is new:
-            return
-        gone: dict[str, str] = {}
-        come: dict[str, str] = {}
-        for key in old.keys() | new.keys():
-            if old.get(key) is not new.get(key):
-                gone |= _hosts_of(old.get(key, ()))
-                come |= _hosts_of(new.get(key, ()))
-        for address in gone.keys() - come.keys():
-            self._hosts.pop(address, None)
-        moved = {address for address, host in come.items() if self._hosts.get(address) != host}
-        self._hosts |= come
-        if moved or gone.keys() - come.keys():
-            self._moved()
+        self._hosts.follow(self._store.table)
 
 
 def _judge(text: str) -> Policy | PolicyError:
@@ -214,7 +192,3 @@ def _judge(text: str) -> Policy | PolicyError:
 
 def _name(text: PolicyText) -> str:
     return f"ConfigMap {text.namespace}/{text.name}" if text.namespace else text.name
-
-
-def _hosts_of(servers: tuple[Server, ...]) -> dict[str, str]:
-    return {pod.pod_ip: pod.host_ip for server in servers for pod in server.pods if pod.pod_ip and pod.host_ip}

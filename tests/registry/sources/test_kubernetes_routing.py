@@ -18,12 +18,13 @@ from registry.routing.hosts import EndpointHost, Naming
 from registry.routing.select import Lookup, Question, parse_id, select
 from registry.sources.cluster_objects import ConfigMapObject, NodeObject, to_node, to_policy
 from registry.sources.kubernetes import NODES, Discover, Followed, KubernetesSource, followed
+from registry.sources.pod_hosts import PodHosts
 from registry.sources.routing_keeper import RoutingKeeper
 from registry.table import TableStore
-from tests.registry.sources.test_kubernetes_source import TENDPOINTS, Cluster, Following
+from tests.registry.sources.test_kubernetes_source import PODS, TENDPOINTS, Cluster, Following
 from tests.support import manifests
 from tests.support.tables import HELLO
-from tests.support.virtual_time import run_virtual
+from tests.support.virtual_time import now, run_virtual
 
 CONFIGMAPS: Final = "/api/v1/namespaces/tars/configmaps"
 NODES_PATH: Final = "/api/v1/nodes"
@@ -44,10 +45,19 @@ def node(name: str, address: str, zone: str, region: str = "north") -> dict[str,
 class Routed(Following):
     """A source that follows a policy, and answers that go by it."""
 
-    def __init__(self, source: KubernetesSource, store: TableStore, answers: Answers, keeper: RoutingKeeper) -> None:
+    def __init__(
+        self,
+        source: KubernetesSource,
+        store: TableStore,
+        answers: Answers,
+        keeper: RoutingKeeper,
+        moves: list[float],
+    ) -> None:
         super().__init__(source, store)
         self.answers = answers
         self.keeper = keeper
+        self.moves = moves
+        """When callers may have moved to other groups."""
 
     def hosts(self, caller: str) -> list[str]:
         """What a caller of this address would get."""
@@ -62,14 +72,15 @@ async def routed(cluster: Cluster) -> AsyncIterator[Routed]:
     answers = Answers(store)
     source = KubernetesSource(cluster, store, parts, ReflectorSettings(list_spread=0))
 
-    def want_nodes() -> None:
+    def want_topology(hosts: PodHosts) -> None:
         store.also_await(NODES.part)
-        source.follow_nodes()
+        source.follow_topology(hosts)
 
-    keeper = RoutingKeeper(store, answers, lambda: None, want_nodes)
+    moves: list[float] = []
+    keeper = RoutingKeeper(store, answers, lambda: moves.append(now()), want_topology)
     tasks = [asyncio.create_task(source.run()), asyncio.create_task(keeper.run())]
     try:
-        yield Routed(source, store, answers, keeper)
+        yield Routed(source, store, answers, keeper, moves)
         assert not any(task.done() for task in tasks)
     finally:
         for task in tasks:
@@ -170,6 +181,57 @@ def test_zones_of_nodes_are_groups_before_the_first_answer_and_as_they_change() 
             assert policy.stations["near"] == {policy.ids["zone-a"]}
             nodes.apply(node("n2", "192.168.0.2", "zone-a"), "")
             await at_work.until(lambda: len(at_work.hosts("10.2.0.1")) == 2)
+
+    run_virtual(main())
+
+
+def caller(name: str, address: str, host: str, phase: str = "Running") -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"podIP": address, "hostIP": host, "phase": phase}}
+
+
+def test_callers_that_are_no_servers_are_in_the_zone_of_their_node_too() -> None:
+    """Any pod in the namespace, for as long as it has its address."""
+
+    async def main() -> None:
+        cluster = Cluster()
+        with_hello(cluster)
+        cluster.add(CONFIGMAPS).apply(configmap(TOPOLOGY))
+        nodes = cluster.add(NODES_PATH)
+        nodes.apply(node("n1", "192.168.0.1", "zone-a"), "")
+        nodes.apply(node("n2", "192.168.0.2", "zone-b"), "")
+        pods = cluster[PODS]
+        pods.apply(caller("web-1", "10.9.0.1", "192.168.0.1"))
+        pods.apply(caller("job-1", "10.9.0.7", "192.168.0.1", "Succeeded"))
+        async with routed(cluster) as at_work:
+            await at_work.until(lambda: at_work.hosts("10.9.0.1") == ["10.1.0.1"])
+            assert len(at_work.hosts("10.9.0.7")) == 2
+            moves = len(at_work.moves)
+            pods.apply(caller("web-2", "10.9.0.2", "192.168.0.2"))
+            await at_work.until(lambda: at_work.hosts("10.9.0.2") == ["10.2.0.1"])
+            assert len(at_work.moves) > moves
+            pods.remove("web-1")
+            await at_work.until(lambda: len(at_work.hosts("10.9.0.1")) == 2)
+            # The address of a pod that ends may be another's before its own end is told.
+            pods.apply(caller("web-3", "10.9.0.2", "192.168.0.1"))
+            pods.remove("web-2")
+            await at_work.until(lambda: at_work.hosts("10.9.0.2") == ["10.1.0.1"])
+
+    run_virtual(main())
+
+
+def test_without_the_right_to_pods_servers_alone_are_known_as_callers(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        cluster = Cluster()
+        with_hello(cluster)
+        cluster.add(CONFIGMAPS).apply(configmap(TOPOLOGY))
+        cluster.add(NODES_PATH).apply(node("n1", "192.168.0.1", "zone-a"), "")
+        cluster[PODS].refuses = 403, "pods is forbidden"
+        async with routed(cluster) as at_work:
+            await at_work.synced()
+            await at_work.until(lambda: "pod addresses in tars: going on without" in caplog.text)
+            assert at_work.hosts("10.1.0.1") == ["10.1.0.1"]
 
     run_virtual(main())
 
