@@ -22,6 +22,7 @@ from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
 from registry.heartbeats import Heartbeats, with_cluster, without_cluster
 from registry.model import SourceStatus
+from registry.routed import Routed, check_policy, kept_parts, policy_in_cluster
 from registry.routing.hosts import Naming
 from registry.servants.query import query_servant
 from registry.sources.base import SourceError
@@ -61,6 +62,10 @@ class Source(Protocol):
 
 async def build(config: Config, logs: Logs | None = None) -> App:
     """The service for a configuration. Raises StartError where that can't be served."""
+    try:
+        check_policy(config, in_cluster=config.service.chosen_source is SourceKind.KUBERNETES)
+    except SourceError as error:
+        raise StartError(str(error)) from None
     if config.service.chosen_source is SourceKind.KUBERNETES:
         return await _from_kubernetes(config, logs)
     if config.service.manifests is None:
@@ -86,7 +91,7 @@ async def _from_kubernetes(config: Config, logs: Logs | None) -> App:
     except ClusterConfigError as error:
         raise StartError(f"{error}; name another with --kubeconfig and --context, or use --source directory") from None
     names = [name.strip() for name in settings.namespace.split(",") if name.strip()] or [client.namespace]
-    what = followed(settings.discover, dict.fromkeys(names))
+    what = followed(settings.discover, dict.fromkeys(names)) + policy_in_cluster(config, names[0])
     store = TableStore(part.part for part in what)
     source = KubernetesSource(client, store, what, config.reflector)
     log.info("following %s of %s in %s", settings.discover, client.server, ", ".join(names))
@@ -131,6 +136,7 @@ class App:
         self._clock = ClockWatch()
         self.store = store
         self._source = source
+        parts = [*parts, *kept_parts(config, in_cluster=isinstance(source, KubernetesSource))]
         path = config.snapshot.snapshot_path
         self._snapshot = SnapshotKeeper(store, parts, path, config.snapshot.snapshot_interval) if path else None
         self.query = Server("query", self._connect_query, limits)
@@ -140,7 +146,10 @@ class App:
         self._bind()
         own = SelfAddress(service.chosen_self_host, self.query.port, self.registry.port)
         naming = Naming(service.endpoint_host, service.cluster_domain)
-        self.answers = Answers(self.store, naming=naming, self_address=own, limits=config.cache)
+        self.answers = Answers(
+            store, naming=naming, self_address=own, limits=config.cache, caller_group=config.routing.caller_group
+        )
+        self._routed = Routed(config, store, self.answers, naming, source, lambda: self.query.connections)
         queries = {query_interface.SERVANT: query_servant(self.answers)}
         self._query = Dispatcher(queries, max_values=limits.max_values, load=self.query.load)
         self._heartbeats = heartbeats or without_cluster(config, store)
@@ -159,12 +168,12 @@ class App:
             self._snapshot.restore()
             self._keep_going("the snapshot", self._snapshot.run)
         self._keep_going("the source", self._source.run)
-        for name, run in self._heartbeats.tasks.items():
+        for name, run in (*self._routed.tasks.items(), *self._heartbeats.tasks.items()):
             self._keep_going(name, run)
         self._keep_going("the look at the clock", self._clock.run)
         self._admin = AdminServer(self._view(), self.config.admin)
-        for sockets in self._admin_sockets.values():
-            await self._admin.start(sockets)
+        for option, sockets in self._admin_sockets.items():
+            await self._admin.start(sockets, inside=option == "--admin-listen")
         await self.query.start()
         await self.registry.start()
         service = self.config.service
@@ -349,12 +358,13 @@ class App:
             event_loop=type(asyncio.get_running_loop()).__module__.split(".")[0],
             table=lambda: self.store.table,
             table_size=self.store.size,
-            sources=lambda: self._source.statuses,
+            sources=lambda: [*self._source.statuses, *self._routed.statuses],
             requests=self._requests,
             cache=self._cache,
             listeners=self._listeners,
             not_ready=self.not_ready,
             staleness=self.staleness,
+            explain=self._routed.explain,
             snapshot=lambda: (self._snapshot.written, self._snapshot.errors) if self._snapshot else None,
             log_lines_left_out=lambda: self._logs.left_out if self._logs else 0,
             log_lines_lost=lambda: self._logs.lost if self._logs else 0,

@@ -118,6 +118,7 @@ class Connection:
         "max_outstanding",
         "outstanding",
         "pending",
+        "scope",
         "version",
     )
 
@@ -210,7 +211,7 @@ class Connection:
             found = match_request_id(data)
             if found is not None:
                 start, end = found.span(found.lastindex or 0)
-                key = self._scope + data[HEADER_BYTES : start - 1] + data[end:]
+                key = self.scope + data[HEADER_BYTES : start - 1] + data[end:]
                 reply = self._lookup(key)
                 if reply is None:
                     return self._missed(data, key)

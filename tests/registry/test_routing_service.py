@@ -132,7 +132,7 @@ async def test_a_policy_that_is_broken_while_running_keeps_the_last_good_one(
             (folder / "policy.yaml").unlink()
         else:
             (folder / "policy.yaml").write_bytes(broken.encode("latin-1"))
-        await until(lambda: app._routing.status.state == "last good")
+        await until(lambda: app._routed.statuses[0].state == "last good")
         assert await hosts(client) == ["10.1.0.1"]
         assert (await page(app, "/readyz"))[0] == 200
         metrics = (await page(app, "/metrics"))[1]
@@ -142,7 +142,7 @@ async def test_a_policy_that_is_broken_while_running_keeps_the_last_good_one(
         assert "the last good one stays" in caplog.text
         assert str(folder / "policy.yaml") in caplog.text
         write(folder, FAR)
-        await until(lambda: app._routing.status.state == "current")
+        await until(lambda: app._routed.statuses[0].state == "current")
         assert await hosts(client) == ["10.1.0.2"]
         assert 'source_problems{source="routing policy"} 0.0' in (await page(app, "/metrics"))[1]
 
@@ -153,11 +153,11 @@ async def test_a_policy_that_is_broken_from_the_start_is_told_and_answers_are_gi
     write(folder, "groups: 5")
     async with serving(configured(folder)) as app, asking(app) as client:
         assert await hosts(client) == ["10.1.0.1", "10.1.0.2"]
-        assert app._routing.status.state == "none"
+        assert app._routed.statuses[0].state == "none"
         assert (await page(app, "/readyz"))[0] == 200
         assert "there is none until it is mended" in caplog.text
         write(folder, NEAR)
-        await until(lambda: app._routing.status.state == "current")
+        await until(lambda: app._routed.statuses[0].state == "current")
         await until_hosts(client, "10.1.0.1")
 
 
@@ -180,7 +180,7 @@ async def test_zones_without_kubernetes_are_told_in_one_line(folder: Path, caplo
         write(folder, FAR + "from_topology: true\n")
         await until(lambda: app.answers.policies.count == 2)
         assert caplog.text.count("from_topology is off: nodes are known from the kubernetes source only") == 1
-        assert len(app._routing.status.problems) == 1
+        assert len(app._routed.statuses[0].problems) == 1
 
 
 async def test_callers_can_be_told_by_what_they_send(folder: Path) -> None:
