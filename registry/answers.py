@@ -29,7 +29,17 @@ from registry.routing.changes import PolicyHistory
 from registry.routing.groups import NO_GROUP
 from registry.routing.hosts import Naming
 from registry.routing.policy import Policy
-from registry.routing.select import BY_GROUP, Endpoint, Lookup, ObjectId, Question, Selection, parse_id, select
+from registry.routing.select import (
+    BY_GROUP,
+    NO_MARKS,
+    Endpoint,
+    Lookup,
+    ObjectId,
+    Question,
+    Selection,
+    parse_id,
+    select,
+)
 from registry.table import Change, ServerKey, TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Caller
@@ -87,7 +97,10 @@ class SelfAddress:
 
 
 class _Stamp:
-    """When an answer was good: ``state`` of its server (another object after each change), ``policies`` before it."""
+    """When an answer was good: ``state`` of its server (another object after each change), ``policies`` before it.
+
+    Cells that nothing has happened to share one.
+    """
 
     __slots__ = ("policies", "state")
 
@@ -199,7 +212,9 @@ class Answers:
         self._young = _Generation()
         self._old = _Generation()
         self._cells: WeakValueDictionary[ServerKey, _Cell] = WeakValueDictionary()
-        self._fixed = _Cell(_Stamp(0))
+        self._stamp = _Stamp(0)
+        """Of all cells whose server has not changed since it was made."""
+        self._fixed = _Cell(self._stamp)
         """For answers that no table changes: the registry's own objects."""
         self.stats = CacheStats()
         self.tallies: dict[tuple[str, str], Tally] = {}
@@ -274,8 +289,13 @@ class Answers:
         """
         change = self.policies.change(policy)
         self.callers.use(policy, hosts)
+        count = self.policies.count
+        now = {self._stamp: _Stamp(count, self._stamp.state)}
         for cell in list(self._cells.values()):
-            cell.stamp = _Stamp(self.policies.count, cell.stamp.state)
+            if cell.stamp not in now:
+                now[cell.stamp] = _Stamp(count, cell.stamp.state)
+            cell.stamp = now[cell.stamp]
+        self._stamp = now[self._stamp]
         if self.callers.asks_anew_after(change):
             for generation in (self._young, self._old):
                 generation.forget_raw()
@@ -323,13 +343,14 @@ class Answers:
         known = self._cells.get(key)
         if known is not None:
             return known
-        made = self._cells[key] = _Cell(_Stamp(self.policies.count))
+        made = self._cells[key] = _Cell(self._stamp)
         return made
 
     def _changed(self, change: Change) -> None:
         if change.everything:
+            self._stamp = _Stamp(self.policies.count)
             for cell in list(self._cells.values()):
-                cell.stamp = _Stamp(self.policies.count)
+                cell.stamp = self._stamp
             return
         for app, server in change.servers:
             names = [(app, server)] if app else _names_of_object(server)
@@ -421,6 +442,10 @@ def _names_of_object(name: str) -> list[ServerKey]:
 
 def _endpoint_f(endpoint: Endpoint) -> EndpointF:
     marks = endpoint.marks
+    if marks is NO_MARKS:
+        return EndpointF(
+            host=endpoint.host, port=endpoint.port, timeout=endpoint.timeout, istcp=int(endpoint.is_tcp), grid=0
+        )
     return EndpointF(
         host=endpoint.host,
         port=endpoint.port,
