@@ -258,7 +258,7 @@ class Answers:
             asked_set = argument if lookup is Lookup.SAME_SET else ""
             group = self.callers.group(call.key, call.caller.peer, request, asked_set)
         question = Question(lookup, object_id, argument, group)
-        own = object_id is not None and self.own(object_id, "")
+        own = object_id is not None and self._self.find(object_id.app, object_id.server, object_id.servant, "")
         form = _Form(
             request.iVersion,
             request.iMessageType,
@@ -409,7 +409,7 @@ class Answers:
     def _selection(self, question: Question, form: _Form) -> Selection | None:
         """Who answers a question; None where that is not known yet."""
         if question.id is not None:
-            own = self.own(question.id, form.reached)
+            own = self._self.find(question.id.app, question.id.server, question.id.servant, form.reached)
             if own is not None:
                 return Selection(active=(own,))
         if not self._store.table.synced:

@@ -67,6 +67,7 @@ class Policy:
         "_priorities",
         "_sets",
         "document",
+        "empty",
         "ids",
         "stations",
     )
@@ -92,6 +93,8 @@ class Policy:
         for region in sorted({node.region for node in known if node.region} - self.stations.keys()):
             zones = {self.ids[node.zone] for node in known if node.region == region and node.zone}
             self.stations[region] = frozenset(zones)
+        self.empty = not self._names and not self.stations
+        """True where there is nothing by which callers or endpoints could be told apart."""
         self._priorities: dict[int, tuple[tuple[str, frozenset[int]], ...]] = {}
         """By caller's group; filled as they are asked for."""
 
@@ -114,11 +117,6 @@ class Policy:
             number = group if isinstance(group, int) else self.ids.get(group)
             if number is not None:  # else a zone that has no node now
                 yield number
-
-    @property
-    def empty(self) -> bool:
-        """True where there is nothing by which callers or endpoints could be told apart."""
-        return not self._names and not self.stations
 
     @property
     def everywhere(self) -> bool:

@@ -34,6 +34,10 @@ BY_GROUP: Final = frozenset((Lookup.ALL, Lookup.SAME_GROUP, Lookup.SAME_SET))
 """The look-ups whose answer may depend on the caller's group."""
 
 
+_ARGUED: Final = frozenset((Lookup.SAME_SET, Lookup.SAME_STATION))
+"""The look-ups with a second argument, which may be refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectId:
     """``App.Server.Obj``. ``text`` is the three joined as the caller spelt them."""
@@ -151,14 +155,14 @@ def select(table: Table, naming: Naming, question: Question, policy: Policy = NO
     Where no policy is and no object says anything of routing, all six functions give the same endpoints, but for a set
     that can't be one, which is refused.
     """
-    if is_refused(question, policy):
+    if question.lookup in _ARGUED and is_refused(question, policy):
         return REFUSED
     if question.id is None:
         return NOTHING
     servers = table.find(question.id.app, question.id.server)
     if not servers:
         return Selection(active=_upstream(table, question.id))
-    if policy.empty and all(server.routing is None for server in servers):
+    if policy.empty and not _say_something(servers):
         active, inactive = _endpoints(servers, naming, question.id.servant)
         return Selection(active=active, inactive=inactive)
     pool = candidates(servers, naming, policy, question.id.servant)
@@ -170,6 +174,14 @@ def select(table: Table, naming: Naming, question: Question, policy: Policy = NO
         active=_marked([each for each in chosen if each.active], weighted),
         inactive=_marked([each for each in chosen if not each.active and each.host], weighted),
     )
+
+
+def _say_something(servers: Iterable[Server]) -> bool:
+    """True where an object says anything of routing."""
+    for server in servers:  # noqa: SIM110 - half the cost of any()
+        if server.routing is not None:
+            return True
+    return False
 
 
 def is_refused(question: Question, policy: Policy) -> bool:
