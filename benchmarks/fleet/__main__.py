@@ -40,6 +40,13 @@ CALLER_WAITS: Final = 5.0
 SETTLES_WITHIN: Final = 300.0
 MAKES_AT_A_TIME: Final = 40
 PID: Final = "27"
+_ASKS: Final = 100
+_TEMPLATE: Final = {
+    "apiVersion": "k8s.tars.io/v1beta3",
+    "kind": "TTemplate",
+    "metadata": {"name": "tars.cpp"},
+    "spec": {"parent": "tars.cpp", "content": "<tars>\n</tars>"},
+}
 
 
 @dataclass
@@ -73,8 +80,15 @@ class Fleet:
         return f"127.{1 + self._made // 62_500}.{1 + self._made // 250 % 250}.{1 + self._made % 250}"
 
     async def start(self, name: str) -> None:
-        """A tarsnode in a pod."""
-        self.nodes[name] = await Tarsnode(self.addresses[name], self.port).__aenter__()
+        """A tarsnode in a pod, which asks for its server's descriptor until there is one."""
+        node = self.nodes[name] = await Tarsnode(self.addresses[name], self.port).__aenter__()
+        server = name.split("-")[1].capitalize()
+        for _ in range(_ASKS):
+            value, found = await node.descriptor("Bench", server)
+            if value == 0 and f"Bench.{server}.HelloObjAdapter" in found.adapters:
+                return
+            await asyncio.sleep(0.1)
+        raise SystemExit(f"no descriptor of Bench.{server}")
 
     async def stop(self, name: str) -> None:
         """The end of a tarsnode."""
@@ -218,6 +232,7 @@ async def _live(
 
     names = fleet.names()
     _tell(f"making {len(names)} pods")
+    await admin.create(_TEMPLATE)
     for n in range(fleet.servers):
         await admin.create(manifests.tendpoint("Bench", f"Server{n}"))
     await _each(names, make)
