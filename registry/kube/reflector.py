@@ -158,6 +158,7 @@ class Reflector(Generic[T]):
             return
         pause = self._pause(failure)
         known = str(failure) == self.status.problem
+        self.status.absent = False
         if self._optional and not self._newest and failure.reason in ("forbidden", "not_found"):
             # It is known to be empty for us as of now; what was listed once is kept, as all else is.
             if not known:
@@ -165,7 +166,7 @@ class Reflector(Generic[T]):
             if not self.status.synced:
                 for _ in self._store.replacing(()):
                     pass
-            self.status.synced = True
+            self.status.synced = self.status.absent = True
             self.status.current = self._clock()
         elif not known:
             log.warning("%s: %s", self._resource.name, failure)
@@ -227,6 +228,7 @@ class Reflector(Generic[T]):
         self.status.relists += self.status.synced
         self._version = self._newest = self.status.version = version
         self.status.synced = True
+        self.status.absent = False
         self.status.current = self._clock()
 
     # -- watching ------------------------------------------------------------------------------------------------

@@ -99,6 +99,8 @@ class ReflectorStatus:
     last_byte: float | None = None
     current: float | None = None
     """When the store was last known to be as the server has it: at a whole list, and at each byte of a watch."""
+    absent: bool = False
+    """An optional resource that is not to be had, as the last answer said: there is nothing that could be old."""
     relists: int = 0
     reconnects: int = 0
     errors: Counter[str] = field(default_factory=Counter)

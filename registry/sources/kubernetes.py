@@ -257,7 +257,7 @@ def _last_success(status: ReflectorStatus, idle: float) -> float | None:
     """When the resource was last known to be current: now while its watch is alive, else when that last spoke."""
     now = asyncio.get_running_loop().time()
     alive = status.state is State.WATCHING and status.last_byte is not None and now - status.last_byte <= idle
-    return now if alive else status.current
+    return now if alive or status.absent else status.current
 
 
 def _plural(kind: Kind) -> str:

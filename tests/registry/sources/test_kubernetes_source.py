@@ -363,9 +363,7 @@ async def test_what_is_gone_without_does_not_make_the_table_old(code: int) -> No
         clock = asyncio.get_running_loop().time
         for _ in range(100):
             await asyncio.sleep(61)
-            current = follow.status("ttemplates").last_success
-            assert current is not None
-            assert clock() - current <= 61
+            assert follow.status("ttemplates").last_success == clock()
         cluster[TTEMPLATES].go_down()
         await asyncio.sleep(600)
         current = follow.status("ttemplates").last_success
