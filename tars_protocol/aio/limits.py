@@ -91,10 +91,20 @@ class ServerLimits:
         minimum=1,
         reloadable=True,
     )
+    send_buffer_bytes: int = setting(
+        128 << 10,
+        "The system's send buffer of a connection (SO_SNDBUF; Linux makes it twice that). Left to itself it grows to "
+        "4 MiB, and a thousand peers that ask and never read would take the network memory of the whole machine. An "
+        "answer with 500 endpoints has 20 kB.",
+        unit="bytes",
+        minimum=4096,
+        reloadable=True,
+    )
     max_buffered_bytes: int = setting(
         64 << 20,
-        "Incomplete frames, and questions and answers that wait for peers to read, of all connections of a port "
-        "together; over it the connections that hold the most are cut. An honest client's frame is complete at once.",
+        "Incomplete frames, and questions and answers that wait for peers to read (with the system's send buffers of "
+        "peers that do not), of all connections of a port together; over it the connections that hold the most are "
+        "cut. An honest client's frame is complete at once.",
         unit="bytes",
         minimum=1,
         reloadable=True,

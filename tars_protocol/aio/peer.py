@@ -25,8 +25,8 @@ class Host(Protocol):
     limits: ServerLimits
     stats: ServerStats
 
-    def partial_changed(self, by: int) -> None:
-        """There are so many bytes more of incomplete frames than before."""
+    def holds_changed(self, peer: Peer, by: int) -> None:
+        """So many bytes more than before are held for a connection."""
 
     def opened(self, peer: Peer) -> None:
         """A connection that was accepted can be used."""
@@ -46,8 +46,8 @@ class Peer(asyncio.Protocol):
         "_blocked",
         "_completed",
         "_ending",
+        "_gone",
         "_idle",
-        "_partial",
         "_paused",
         "_server",
         "_stalled",
@@ -59,6 +59,7 @@ class Peer(asyncio.Protocol):
         "_write",
         "address",
         "connection",
+        "holds",
         "transport",
     )
 
@@ -86,8 +87,11 @@ class Peer(asyncio.Protocol):
         """Seconds since the connection was closed from here, while answers are still to be sent; None before."""
         self._told: float | None = None
         """When it was asked to connect anew, because the server is about to go; None before."""
-        self._partial = 0
-        """Bytes of an incomplete frame, as told to the server."""
+        self._gone = False
+        """It was cut: nothing is held for it any more, and nothing else is to be made of it."""
+        self.holds = 0
+        """Bytes that are held for this peer, as told to the server: of an incomplete frame, and of what waits until it
+        reads. Where it does not, what the system holds counts too."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,7 +120,7 @@ class Peer(asyncio.Protocol):
             return
         if out:
             self._write(out)
-        if not connection.calm or self._partial:
+        if not connection.calm or self.holds:
             self._look_after()
 
     def _look_after(self) -> None:
@@ -127,12 +131,25 @@ class Peer(asyncio.Protocol):
         if connection.error is not None:
             self._end(connection.error)
             return
-        waiting = connection.waiting
-        if waiting != self._partial:
-            change, self._partial = waiting - self._partial, waiting
-            self._server.partial_changed(change)
+        self._count()
         if connection.held:
             self._set_reading()
+
+    def _count(self) -> None:
+        """Tell the server how much is held."""
+        if self._gone:
+            return
+        held = self.connection.waiting
+        if self._unsent or self._blocked is not None:
+            held += self.transport.get_write_buffer_size() + self.connection.held_bytes
+            if self._blocked is not None:
+                held += 2 * self._server.limits.send_buffer_bytes
+        self._tell(held)
+
+    def _tell(self, held: int) -> None:
+        if held != self.holds:
+            more, self.holds = held - self.holds, held
+            self._server.holds_changed(self, more)
 
     def _set_reading(self) -> None:
         """Read on, or not, and plan the next turn, as things are now."""
@@ -192,11 +209,13 @@ class Peer(asyncio.Protocol):
         """The peer does not read: take no more questions until it does."""
         self._blocked = 0.0
         self._set_reading()
+        self._count()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._blocked = None
         self._set_reading()
+        self._count()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone, or never came to be."""
@@ -207,8 +226,7 @@ class Peer(asyncio.Protocol):
         for answer in self.connection.pending:
             abandon(answer)
             self.connection.answered()
-        self._server.partial_changed(-self._partial)
-        self._partial = 0
+        self._tell(0)
         self._server.closed(self)
 
     # -- limits --------------------------------------------------------------------------------------------------
@@ -238,18 +256,16 @@ class Peer(asyncio.Protocol):
         )
         return within if enforced else wanted
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that are held for this peer: of an incomplete frame, and of what waits until it reads."""
-        unsent = self.transport.get_write_buffer_size()
-        return self._partial + unsent + (self.connection.held_bytes if self._paused else 0)
-
     def check_deadlines(self, passed: float) -> None:
         """Cut the connection where a deadline has passed; ``passed`` seconds have gone by since the last look."""
+        if self._gone:
+            return
         limits = self._server.limits
         unsent = self.transport.get_write_buffer_size()
         self._unread = self._unread + passed if unsent and unsent >= self._unsent else 0.0
         self._unsent = unsent
+        if unsent or self.holds:
+            self._count()
         if self._blocked is not None:
             self._blocked += passed
         if self._ending is not None:
@@ -298,7 +314,7 @@ class Peer(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Nothing that it asked is without an answer, and nothing of a question has come."""
-        return not (self.connection.outstanding or self.connection.held or self._partial)
+        return not (self.connection.outstanding or self.connection.held or self.connection.waiting)
 
     def close(self) -> None:
         """Close once everything is sent."""
@@ -312,8 +328,12 @@ class Peer(asyncio.Protocol):
 
     def cut(self, reason: str) -> None:
         """Close at once, and count why."""
+        if self._gone:
+            return
+        self._gone = True
         self._server.stats.refused[reason] += 1
         log.info("%s: cut %s: %s", self._server.name, self.connection.caller, reason, extra=self._once_a_peer)
+        self._tell(0)
         self.transport.abort()
 
     def _end(self, error: FrameError) -> None:

@@ -11,6 +11,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from typing import Any, Final
 
@@ -633,25 +634,79 @@ async def test_incomplete_frames_of_all_connections_together_are_bounded() -> No
         call = request("add", 1, 2)
         small.send(call[:20])
         large.send(start + bytes(700))
-        await until(lambda: served.server._partial == 20 + 704)
+        await until(lambda: served.server._held == 20 + 704)
         last.send(start + bytes(396))
         assert await large.rest() == b""
         assert served.refused == {"buffers_full": 1}
-        await until(lambda: served.server._partial == 20 + 400)
+        await until(lambda: served.server._held == 20 + 400)
         small.send(call[20:])
         assert (await small.response()).code == 0
-        await until(lambda: served.server._partial == 400)
+        await until(lambda: served.server._held == 400)
 
 
 @on_every_loop
-async def test_unread_answers_of_all_connections_together_are_bounded(blocked: Any) -> None:
+async def test_unread_answers_of_all_connections_together_are_bounded() -> None:
+    """At once, not at the next look at the deadlines: in a second there may be a thousand of them."""
     async with serving(lambda data, key, caller: BIG, max_buffered_bytes=100_000) as served, connected(served) as peer:
         unread(peer)
-        await blocked()
-        served.pass_time(0)
+        await until(lambda: served.refused == {"buffers_full": 1})
+        served.pass_time(1)
         assert served.refused == {"buffers_full": 1}
         peer.resume()
         await peer.rest()
+
+
+@on_every_loop
+async def test_what_the_system_holds_for_a_peer_that_does_not_read_counts_too(blocked: Any) -> None:
+    async with (
+        serving(lambda data, key, caller: BIG, max_buffered_bytes=1 << 30, send_buffer_bytes=65_536) as served,
+        connected(served) as peer,
+    ):
+        unread(peer)
+        await blocked()
+        served.pass_time(0)
+        (connection,) = served.server._peers
+        unsent = connection.transport.get_write_buffer_size()
+        assert unsent
+        assert served.server._held == unsent + connection.connection.held_bytes + 2 * 65_536
+        peer.writer.transport.abort()
+        await until(lambda: served.server._held == 0)
+
+
+@on_every_loop
+async def test_the_system_s_send_buffer_of_a_connection_is_bounded() -> None:
+    """Left alone it grows to 4 MiB."""
+    async with serving(send_buffer_bytes=20_000) as served, connected(served) as peer:
+        peer.send(request("add", 1, 2))
+        await peer.response()
+        (connection,) = served.server._peers
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 20_000
+
+
+@on_every_loop
+async def test_deadlines_of_many_connections_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once in a second, few at a stretch: else thousands that are cut would hold up all others."""
+    monkeypatch.setattr("tars_protocol.aio.server._SLICE", 2)
+    monkeypatch.setattr("tars_protocol.aio.server._SWEEP_SECONDS", 0.05)
+    looks: list[list[object]] = []
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving())
+        peers = [await stack.enter_async_context(connected(served)) for _ in range(5)]
+        for peer in peers:
+            peer.send(request("add", 1, 2))
+            await peer.response()
+        real = served.server.check_peers
+
+        def look(passed: float, some: list[Any]) -> None:
+            looks.append(list(some))
+            real(passed, some)
+
+        monkeypatch.setattr(served.server, "check_peers", look)
+        await until(lambda: len(looks) > 9)
+        assert max(map(len, looks)) == 2
+        for connection in served.server._peers:
+            assert sum(connection in some for some in looks[-6:]) == 2
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
