@@ -66,14 +66,14 @@ def hostile(
             runs["before"].outcomes.append(one(command, side, GOOD, seconds=5.0))
             before = server.memory_kib() / 1024
             _tell("hostile: the crowd gathers")
-            with _crowd(server, crowded, crowd_of) as crowd:
+            with crowd(server, crowded, crowd_of) as end:
                 _tell(f"hostile: during, {seconds:g} s")
                 # What the floor's callers wait in the same moments, the crowd's own work is to blame for.
                 sides = [side, Side(bare, plan)]
                 beside = alternate(command, sides, GOOD, 3, seconds=seconds / 6)
                 runs["during"].outcomes, runs["floor"].outcomes = (each.outcomes for each in beside)
                 during = server.memory_kib() / 1024
-                told = crowd()
+                told = end()
             _tell("hostile: after")
             after = _settled(server, before * BACK)
             runs["after"].outcomes.append(one(command, side, GOOD, seconds=5.0))
@@ -133,10 +133,10 @@ def _sampled(server: Server) -> Iterator[list[float]]:
 
 
 @contextmanager
-def _crowd(server: Server, plan: Path, crowd: Mapping[str, int]) -> Iterator[Any]:
+def crowd(server: Server, plan: Path, callers: Mapping[str, int]) -> Iterator[Any]:
     """A crowd that is all there; what is yielded ends it, and gives what it said."""
     words = [sys.executable, "-m", "benchmarks.hostile", f"--port={server.port}", f"--plan={plan}"]
-    words += [f"--{kind}={count}" for kind, count in crowd.items()]
+    words += [f"--{kind}={count}" for kind, count in callers.items()]
     process = subprocess.Popen(words, cwd=machine.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
