@@ -270,7 +270,8 @@ class Connection:
         try:
             answer = self._handle(frame, key, self.caller)
         except Refused as error:
-            self.error = error
+            # Not itself: its trace would hold this connection and the frame until garbage is next collected.
+            self.error = Refused(error.reason, str(error))
             self.calm = False
             return b""
         if isinstance(answer, bytes):

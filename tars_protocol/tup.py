@@ -49,11 +49,15 @@ def _attribute(attributes: Mapping[str, bytes], field: Field, shared: Reader) ->
     names = (field.name,) if field.name else RETURN_NAMES
     data = next((attributes[name] for name in names if name in attributes), None)
     if data is None:
-        error = DecodeError(Reason.MISSING, "required parameter is missing", 0)
-        error.within(field.name or names[-1])
-        raise error
+        raise _missing(field.name or names[-1])
     # Nesting starts anew in each value; the number of values is bounded for the frame as a whole.
     reader = Reader(data, shared.budget)
     value = _value_codec(field.name or names[-1], field.type).decode(reader)[0]
     shared.budget = reader.budget
     return value
+
+
+def _missing(name: str) -> DecodeError:
+    error = DecodeError(Reason.MISSING, "required parameter is missing", 0)
+    error.within(name)
+    return error

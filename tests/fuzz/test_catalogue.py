@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import sys
 from collections import Counter
@@ -78,6 +79,22 @@ async def test_no_input_takes_more_calls_than_the_budget_of_values_allows(app: A
         calls = calls_of(connection.receive, case.data)
         most = max(most, (case.name, calls), key=lambda found: found[1])
     assert MAX_VALUES < most[1] <= CALLS_A_VALUE * MAX_VALUES, most
+
+
+async def test_nothing_of_a_connection_is_left_to_the_garbage_collector(app: App) -> None:
+    """A frame of a mebibyte that waits for a rare collection is as bad as one that leaks."""
+    inputs = list(catalogue.small())
+    for case in inputs:  # What is made once and kept, and what is found in the cache.
+        drive.whole(app, case)
+    gc.collect()
+    gc.disable()
+    gc.freeze()  # All that is there now, so that a collection looks at one input's objects alone.
+    try:
+        left = [case.name for case in inputs if (drive.whole(app, case), gc.collect())[1]]
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert left == []
 
 
 def calls_of(function: Callable[[bytes], object], data: bytes) -> int:
