@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from benchmarks.histogram import Histogram
 from benchmarks.machine import ROOT
 from benchmarks.numbers import Figure, number, quartiles
 from benchmarks.plots import Chart, Series
+from benchmarks.results import write_json
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 FOLDER: Final = ROOT / "docs" / "performance"
@@ -125,6 +125,9 @@ def _machine(said: Said) -> str:
         ("load generator", facts["load generator"]),
         ("load average before", f"{facts['load_before']:.2f}"),
     ]
+    for later in said.get("renewed", ()):
+        told = f"`{later['command']}`, commit {later['commit']}, {later['date']}"
+        rows.append(("in part renewed by", f"{told}, load average before {later['load_before']:.2f}"))
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""])
 
 
@@ -345,19 +348,63 @@ PARTS: Final[dict[str, Callable[[Said], str]]] = {
 }
 
 
+def merged(first: Said, *later: Said) -> dict[str, Any]:
+    """Results with those parts replaced that later ones measured anew."""
+    said = dict(first) | {"renewed": list(first.get("renewed", ())), "more": dict(first["more"])}
+    for each in later:
+        for kind in ("figures", "scenarios"):
+            groups = {item["group"] for item in each[kind]}
+            said[kind] = [item for item in said[kind] if item["group"] not in groups] + each[kind]
+        said["more"] |= each["more"]
+        said["renewed"].append(each["machine"])
+    return said
+
+
+def kept(said: Said) -> dict[str, Any]:
+    """Results without what neither page nor plots show."""
+
+    def side(each: Said, *, with_latency: bool) -> dict[str, Any]:
+        runs = [{name: run[name] for name in _RUN} for run in each["runs"]]
+        return {key: value for key, value in each.items() if with_latency or key != "latency"} | {"runs": runs}
+
+    scenarios = [
+        each
+        | {
+            "sides": [
+                side(one, with_latency=each["group"].startswith(_SHOWN) or each["name"] == "hostile")
+                for one in each["sides"]
+            ]
+        }
+        for each in said["scenarios"]
+    ]
+    return dict(said) | {"scenarios": scenarios}
+
+
+_RUN: Final = (
+    "rate",
+    "per_million",
+    "server_system_share",
+    "p50_ms",
+    "p99_ms",
+    "p99_9_ms",
+    "load_share",
+    "others_share",
+)
+_SHOWN: Final = ("CPU seconds by the floor", "Open loop")
+
+
 def fill(page: str, said: Said) -> str:
     """The page with its measured parts made anew. Raises KeyError for a part that is not known."""
     return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]](said)}\n{found[3]}", page)
 
 
 def main(words: list[str]) -> None:
-    """Write docs/performance.md up from a results file, and keep that beside its plots."""
+    """Write docs/performance.md up from results files, and keep what they say beside its plots."""
     parser = argparse.ArgumentParser(prog="benchmarks report", description=__doc__.split("\n")[0])
-    parser.add_argument("results", type=Path, help="what --json wrote")
+    parser.add_argument("results", type=Path, nargs="+", help="what --json wrote; a later one renews what it measured")
     options = parser.parse_args(words)
-    said = json.loads(options.results.read_text())
+    said = kept(merged(*(json.loads(path.read_text()) for path in options.results)))
     written = write_plots(said, FOLDER)
-    if options.results.resolve() != (FOLDER / KEPT).resolve():
-        shutil.copyfile(options.results, FOLDER / KEPT)
+    write_json(said, FOLDER / KEPT)
     PAGE.write_text(fill(PAGE.read_text(), said))
     print("\n".join(str(path.relative_to(ROOT)) for path in [PAGE, FOLDER / KEPT, *written]))

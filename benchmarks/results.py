@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,15 @@ class Results:
         }
 
     def write(self, path: Path) -> None:
-        """As one object a line, so that two of them can be compared."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        said = self.to_json()
-        lines = [f"{json.dumps(key)}: {_value(value)}" for key, value in said.items()]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        """Write all of it to a file."""
+        write_json(self.to_json(), path)
+
+
+def write_json(said: Mapping[str, Any], path: Path) -> None:
+    """Write it with one object a line, so that two of them can be compared."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{json.dumps(key)}: {_value(value)}" for key, value in said.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _value(value: Any) -> str:

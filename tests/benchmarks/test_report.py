@@ -56,7 +56,7 @@ def said() -> dict[str, Any]:
     floor = runs("floor", 6.0, 6.0, 6.0, load_share=0.97)
     facts = {"endpoints": 3.0, "connections": 16.0, "outstanding": 1.0}
     for group in ("CPU seconds by the floor's", "All loads, CPU seconds by the floor's"):
-        scenario = Scenario(group, "3 endpoints, 16 x 1", [runs("service", 7.2, 7.2, 7.5), floor], 1.3, facts)
+        scenario = Scenario(group, "3 endpoints, 16 x 1", [runs("service", 7.2, 7.2, 7.2), floor], 1.3, facts)
         results.scenarios.append(scenario)
         results.figures.append(scenario.figure())
     results.more["attribution"] = {"3 endpoints": {"a hit, from bytes to bytes": 1.25}}
@@ -81,12 +81,37 @@ def test_it_is_told_when_the_generator_could_not_go_faster_or_was_late() -> None
 def test_the_marked_parts_of_the_page_are_made_and_nothing_else_is_touched(said: dict[str, Any]) -> None:
     page = "By hand.\n<!-- measured: targets -->\nold\n<!-- end -->\nMore.\n<!-- measured: where -->\n<!-- end -->\n"
     filled = report.fill(page, said)
-    assert "| 3 endpoints, 16 x 1 | 1.20 | 1.20 – 1.22 | 3 | 1.30 | met |" in filled
+    assert "| 3 endpoints, 16 x 1 | 1.20 | 1.20 – 1.20 | 3 | 1.30 | met |" in filled
     assert "old" not in filled
     assert filled.startswith("By hand.\n")
     assert "\nMore.\n" in filled
     assert "| the kernel: read, write, wait | 5.40 |" in filled
     assert report.fill(filled, said) == filled
+
+
+def test_a_later_file_renews_what_it_measured_and_nothing_else(said: dict[str, Any]) -> None:
+    results = Results(describe("python -m benchmarks --only floor") | {"load generator": "C"})
+    results.scenarios.append(Scenario("CPU seconds by the floor's", "new", [runs("service", 9.0), runs("floor", 6.0)]))
+    results.figures.append(results.scenarios[0].figure())
+    later = json.loads(json.dumps(results.to_json()))
+    both = report.merged(said, later)
+    assert [each["name"] for each in both["figures"]] == ["3 endpoints, 16 x 1", "new"]
+    assert [each["group"] for each in both["scenarios"]] == [said["figures"][1]["group"], said["figures"][0]["group"]]
+    assert both["more"] == said["more"]
+    assert "| in part renewed by | `python -m benchmarks --only floor`" in report.fill(
+        "<!-- measured: machine -->\n<!-- end -->", both
+    )
+    assert "renewed" not in said
+
+
+def test_what_is_kept_gives_the_same_page_and_plots(said: dict[str, Any], tmp_path: Path) -> None:
+    page = report.PAGE.read_text()
+    assert report.fill(page, report.kept(said)) == report.fill(page, said)
+    for name, results in (("all", said), ("kept", report.kept(said))):
+        report.write_plots(results, tmp_path / name)
+    for path in (tmp_path / "all").iterdir():
+        assert path.read_text() == (tmp_path / "kept" / path.name).read_text()
+    assert "latency" not in report.kept(said)["scenarios"][1]["sides"][0]
 
 
 def test_every_part_of_the_page_is_known_and_every_known_part_is_on_it() -> None:
