@@ -144,7 +144,8 @@ def test_a_connection_that_the_server_closes_is_lost_and_made_again(command: lis
 
 def test_an_open_loop_keeps_its_rate(command: list[str], tmp_path: Path) -> None:
     found = run(command, written(tmp_path), right, connections=5, rate=200, seconds=0.5)
-    assert found.asked == found.answered == found.latency.count == found.late.count == 100
+    assert found.asked == found.answered == found.latency.count == found.late.count
+    assert abs(found.asked - 100) <= 1, "one may be due on the edge of what is measured"
     assert (found.wrong, found.unanswered) == (0, 0)
 
 

@@ -9,6 +9,7 @@ the same change as its new figure; less is a gain that the next regression must 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,8 @@ class Work:
 def _hooks(profile: Callable[..., Any] | None, trace: Callable[..., Any] | None) -> Iterator[None]:
     """Ours in the place of those that are there (coverage's, a debugger's)."""
     before = sys.getprofile(), sys.gettrace()
+    # What the garbage collector calls, when it happens to run, is nobody's work here.
+    gc.disable()
     sys.setprofile(profile)
     sys.settrace(trace)
     try:
@@ -62,6 +65,7 @@ def _hooks(profile: Callable[..., Any] | None, trace: Callable[..., Any] | None)
     finally:
         sys.settrace(before[1])
         sys.setprofile(before[0])
+        gc.enable()
 
 
 def count(work: Callable[[], None], again: Callable[[], None], frames: int) -> Work:
