@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import load, machine, report
+from benchmarks import charts, load, machine, report
 from benchmarks.numbers import text_table
 from benchmarks.results import Results
 from benchmarks.servers import WrongAnswer
@@ -74,7 +74,7 @@ def _measure(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     print(text_table(results.figures))
     print(report.text_extras(results.more), end="")
     if options.plots:
-        report.write_plots(json.loads(json.dumps(results.to_json())), options.plots)
+        charts.write_plots(json.loads(json.dumps(results.to_json())), options.plots)
 
 
 def main() -> None:

@@ -8,24 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import plots
-from benchmarks.histogram import Histogram
+from benchmarks.charts import Said, middle, sides_of, write_plots
 from benchmarks.machine import ROOT
 from benchmarks.numbers import Figure, number, quartiles
-from benchmarks.plots import Chart, Series
 from benchmarks.results import write_json
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 FOLDER: Final = ROOT / "docs" / "performance"
 KEPT: Final = "results.json"
 _PART: Final = re.compile(r"(<!-- measured: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-Said = Mapping[str, Any]
-"""A results file."""
 
 # ------------------------------------------------------------------------------------------------ text
 
@@ -93,12 +88,12 @@ def _costs(said: Said) -> str:
         if not scenario["group"].startswith(("CPU seconds by the floor", "All loads")):
             continue
         for side in scenario["sides"]:
-            cost, share = _middle(side, "per_million"), _middle(side, "server_system_share")
+            cost, share = middle(side, "per_million"), middle(side, "server_system_share")
             split = f"{cost:.2f} ({cost * (1 - share):.2f} + {cost * share:.2f})"
-            times = " | ".join(f"{_middle(side, name):.2f} ms" for name in ("p50_ms", "p99_ms", "p99_9_ms"))
+            times = " | ".join(f"{middle(side, name):.2f} ms" for name in ("p50_ms", "p99_ms", "p99_9_ms"))
             memory = f"{side['memory_kib'][-1] / 1024:.0f}" if side["memory_kib"] else ""
             title = f"{scenario['name']} | {side['name']}"
-            lines.append(f"| {title} | {_middle(side, 'rate'):,.0f} | {split} | {times} | {memory} |")
+            lines.append(f"| {title} | {middle(side, 'rate'):,.0f} | {split} | {times} | {memory} |")
     return "\n".join([*lines, ""])
 
 
@@ -164,12 +159,12 @@ def _where(said: Said) -> str:
         rows.setdefault(row, []).append("" if value is None else f"{value:.2f}")
 
     for endpoints, parts in inside.items():
-        sides = _sides(said, "CPU seconds by the floor", f"{endpoints}, 16 x 1")
+        sides = sides_of(said, "CPU seconds by the floor", f"{endpoints}, 16 x 1")
         service, bare = (sides.get(name) for name in ("service", "floor"))
         hit = parts["a hit, from bytes to bytes"]
         cost = share = None
         if service:
-            cost, share = _middle(service, "per_million"), _middle(service, "server_system_share")
+            cost, share = middle(service, "per_million"), middle(service, "server_system_share")
         put("**an answer at 16 x 1, in all**", cost)
         put("the kernel: read, write, wait", None if cost is None or share is None else cost * share)
         put(
@@ -178,160 +173,9 @@ def _where(said: Said) -> str:
         )
         for name, value in parts.items():
             put(name, value)
-        put("beside it: an answer of the floor, in all", _middle(bare, "per_million") if bare else None)
+        put("beside it: an answer of the floor, in all", middle(bare, "per_million") if bare else None)
     lines += [f"| {row} | {' | '.join(values)} |" for row, values in rows.items()]
     return "\n".join([*lines, ""])
-
-
-def _middle(side: Said, what: str) -> float:
-    values = sorted(float(run[what]) for run in side["runs"])
-    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-
-
-def _ends(side: Said, what: str) -> tuple[float, float]:
-    return quartiles([float(run[what]) for run in side["runs"]])
-
-
-def _sides(said: Said, group: str, name: str) -> dict[str, Said]:
-    for scenario in said["scenarios"]:
-        if scenario["group"].startswith(group) and scenario["name"] == name:
-            return {side["name"]: side for side in scenario["sides"]}
-    return {}
-
-
-# ------------------------------------------------------------------------------------------------ plots
-
-
-def _latency(title: str, sides: Mapping[str, Said], target: float | None = None) -> Chart | None:
-    series = [
-        Series(name, plots.tail_points(Histogram.from_json(side["latency"]).curve()), dashed=name == "floor")
-        for name, side in sides.items()
-    ]
-    ticks = plots.tail_ticks()
-    if not series:
-        return None
-    return Chart(title, "share of the answers that came sooner", "milliseconds", series, True, True, ticks, target)
-
-
-def _open_chart(said: Said) -> Chart | None:
-    sides: dict[str, Said] = {}
-    for scenario in said["scenarios"]:
-        if scenario["group"].startswith("Open loop"):
-            for side in scenario["sides"]:
-                suffix = ", 200 changes a second" if "changes a second" in scenario["name"] else ""
-                if side["name"] != "floor" or not suffix:
-                    sides[f"{side['name']}{suffix}"] = side
-    return _latency("Latency in an open loop: 2,000 connections, 20,000 questions a second", sides)
-
-
-def _closed_chart(said: Said) -> Chart | None:
-    sides = {}
-    for load in ("16 x 1", "256 x 1"):
-        for name, side in _sides(said, "CPU seconds by the floor", f"3 endpoints, {load}").items():
-            sides[f"{name}, {load}"] = side
-    return _latency("Latency in a closed loop, answers of 3 endpoints", sides)
-
-
-def _hostile_chart(said: Said) -> Chart | None:
-    group = next((each["group"] for each in said["scenarios"] if each["name"] == "hostile"), "-")
-    return _latency(
-        "Good callers' latency before, beside and after 17,000 hostile ones", _sides(said, group, "hostile"), 20.0
-    )
-
-
-def _hostile_memory(said: Said) -> Chart | None:
-    samples = said["more"].get("hostile", {}).get("memory_mib", [])
-    points = [(float(second), float(mib)) for second, mib in enumerate(samples)]
-    ticks = [(float(second), str(second)) for second in range(0, len(samples), 10)]
-    title = "Memory while 17,000 hostile callers come and go"
-    return Chart(title, "seconds", "MiB", [Series("service", points)], x_ticks=ticks) if points else None
-
-
-def _cost_over(
-    said: Said, group: str, fact: str, keep: Callable[[Said], bool], name: Callable[[Said, Said], str]
-) -> list[Series]:
-    found: dict[str, list[tuple[float, float, tuple[float, float]]]] = {}
-    for scenario in said["scenarios"]:
-        if scenario["group"].startswith(group) and fact in scenario["facts"] and keep(scenario["facts"]):
-            for side in scenario["sides"]:
-                point = (scenario["facts"][fact], _middle(side, "per_million"), _ends(side, "per_million"))
-                found.setdefault(name(scenario["facts"], side), []).append(point)
-    return [
-        Series(
-            label,
-            [(x, y) for x, y, _ in sorted(points)],
-            [ends for _, _, ends in sorted(points)],
-            label.startswith("floor"),
-        )
-        for label, points in found.items()
-    ]
-
-
-_COST: Final = "CPU seconds for a million answers"
-
-
-def _connections_chart(said: Said) -> Chart | None:
-    series = _cost_over(
-        said,
-        "All loads",
-        "connections",
-        lambda facts: facts["endpoints"] == 3,
-        lambda facts, side: f"{side['name']}, {facts['outstanding']:.0f} outstanding",
-    )
-    title = "Cost against connections, answers of 3 endpoints"
-    return Chart(title, "connections", _COST, series, log_x=True) if series else None
-
-
-def _answers_chart(said: Said) -> Chart | None:
-    series = _cost_over(
-        said,
-        "All loads",
-        "endpoints",
-        lambda facts: facts["connections"] == 16,
-        lambda facts, side: f"{side['name']}, 16 x {facts['outstanding']:.0f}",
-    )
-    title = "Cost against the size of the answer, 16 connections"
-    return Chart(title, "endpoints in the answer", _COST, series, log_x=True) if series else None
-
-
-def _tables_chart(said: Said) -> Chart | None:
-    points: dict[str, dict[float, tuple[float, tuple[float, float]]]] = {}
-    for scenario in said["scenarios"]:
-        if not scenario["group"].startswith("CPU seconds by those with a table"):
-            continue
-        name = "one object asked for" if scenario["facts"]["asked"] == 1 else "all objects in turn"
-        big, small = scenario["sides"]
-        for servers, side in ((scenario["facts"]["servers"], big), (1.0, small)):
-            points.setdefault(name, {})[servers] = _middle(side, "per_million"), _ends(side, "per_million")
-    series = [
-        Series(name, [(x, y) for x, (y, _) in sorted(each.items())], [ends for _, (_, ends) in sorted(each.items())])
-        for name, each in points.items()
-    ]
-    return Chart("Cost against the size of the table, 16 x 1", "servers", _COST, series, log_x=True) if series else None
-
-
-CHARTS: Final[dict[str, Callable[[Said], Chart | None]]] = {
-    "latency-open-loop": _open_chart,
-    "latency-closed-loop": _closed_chart,
-    "latency-hostile": _hostile_chart,
-    "memory-hostile": _hostile_memory,
-    "cost-connections": _connections_chart,
-    "cost-answer-size": _answers_chart,
-    "cost-table-size": _tables_chart,
-}
-
-
-def write_plots(said: Said, folder: Path) -> list[Path]:
-    """Every plot for which something was measured."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, make in CHARTS.items():
-        chart = make(said)
-        if chart is not None:
-            path = folder / f"{name}.svg"
-            path.write_text(plots.svg(chart))
-            written.append(path)
-    return written
 
 
 PARTS: Final[dict[str, Callable[[Said], str]]] = {

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import plots, report
+from benchmarks import charts, plots, report
 from benchmarks.histogram import Histogram
 from benchmarks.interleaved import Runs, Scenario
 from benchmarks.load import BOTTLENECK, Outcome
@@ -108,7 +108,7 @@ def test_what_is_kept_gives_the_same_page_and_plots(said: dict[str, Any], tmp_pa
     page = report.PAGE.read_text()
     assert report.fill(page, report.kept(said)) == report.fill(page, said)
     for name, results in (("all", said), ("kept", report.kept(said))):
-        report.write_plots(results, tmp_path / name)
+        charts.write_plots(results, tmp_path / name)
     for path in (tmp_path / "all").iterdir():
         assert path.read_text() == (tmp_path / "kept" / path.name).read_text()
     assert "latency" not in report.kept(said)["scenarios"][1]["sides"][0]
@@ -121,11 +121,11 @@ def test_every_part_of_the_page_is_known_and_every_known_part_is_on_it() -> None
 
 def test_every_plot_on_the_page_is_made_and_every_plot_that_is_made_is_on_it() -> None:
     shown = re.findall(r"performance/([a-z-]+)\.svg", report.PAGE.read_text())
-    assert sorted(shown) == sorted(report.CHARTS)
+    assert sorted(shown) == sorted(charts.CHARTS)
 
 
 def test_plots_are_written_for_what_was_measured_alone(said: dict[str, Any], tmp_path: Path) -> None:
-    written = [path.stem for path in report.write_plots(said, tmp_path)]
+    written = [path.stem for path in charts.write_plots(said, tmp_path)]
     assert written == ["latency-closed-loop", "cost-connections", "cost-answer-size"]
     for path in tmp_path.iterdir():
         assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
