@@ -115,7 +115,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
         every = [m * 10.0**power for power in powers for m in ((1, 2, 5) if len(powers) < 4 else (1,))]
         return [each for each in every if low <= each <= high * 1.3]
     step = 10 ** math.floor(math.log10(max(high, 1e-9)))
-    step = next(step * m for m in (0.1, 0.2, 0.5, 1.0) if high / (step * m) <= 8)
+    step = next(step * m for m in (0.1, 0.2, 0.5, 1.0, 2.0) if high / (step * m) <= 8)
     return [n * step for n in range(int(high / step) + 1)]
 
 

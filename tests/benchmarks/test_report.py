@@ -9,6 +9,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import charts, plots, report
 from benchmarks.histogram import Histogram
@@ -142,6 +144,13 @@ def test_a_chart_keeps_its_points_inside_its_axes_and_its_text_plain() -> None:
     assert plots.LEFT <= min(xs) <= max(xs) <= plots.LEFT + plots.WIDTH
     assert plots.TOP <= min(ys) <= max(ys) <= plots.TOP + plots.HEIGHT
     assert "a < b & c" in [element.text for element in drawn.iter()]
+
+
+@given(st.lists(st.floats(1e-4, 1e7), min_size=1, max_size=8), st.booleans(), st.booleans())
+def test_any_numbers_above_zero_can_be_drawn(values: list[float], log_x: bool, log_y: bool) -> None:
+    series = Series("one", [(x, y) for x, y in zip(sorted(values), values, strict=True)])
+    drawn = ET.fromstring(plots.svg(Chart("title", "x", "y", [series], log_x, log_y)))
+    assert len([element for element in drawn.iter() if element.tag.endswith("circle")]) == len(values)
 
 
 def test_results_are_written_as_json_that_reads_back(said: dict[str, Any], tmp_path: Path) -> None:
