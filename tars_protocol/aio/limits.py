@@ -97,7 +97,7 @@ class ServerLimits:
         "4 MiB, and a thousand peers that ask and never read would take the network memory of the whole machine. An "
         "answer with 500 endpoints has 20 kB.",
         unit="bytes",
-        minimum=4096,
+        minimum=1,
         reloadable=True,
     )
     max_buffered_bytes: int = setting(

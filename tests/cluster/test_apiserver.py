@@ -181,12 +181,18 @@ async def test_bookmarks_come_where_the_watch_cache_is_on_alone(cluster: Cluster
                 assert int(version_of(event["object"])) >= int(version_of(made))
         return types
 
-    # Before a watch ends there is one or two of them; now and then none, so several watches.
-    *cached, uncached = await asyncio.gather(
-        *(seen(cluster, seconds) for seconds in (10, 11, 12)), seen(uncached_cluster, 12)
-    )
-    assert {kind for types in cached for kind in types} == {"BOOKMARK"}
-    assert uncached == []
+    # Before a watch ends there is one or two of them; now and then none, so several watches, and where the machine is
+    # busy some more.
+    kinds: set[str] = set()
+    for _ in range(4):
+        *cached, uncached = await asyncio.gather(
+            *(seen(cluster, seconds) for seconds in (10, 11, 12)), seen(uncached_cluster, 12)
+        )
+        assert uncached == []
+        kinds.update(kind for types in cached for kind in types)
+        if kinds:
+            break
+    assert kinds == {"BOOKMARK"}
 
 
 # ------------------------------------------------------------------------------------------------ users
