@@ -205,7 +205,10 @@ class App:
         )
         if hurry and hurry.is_set():
             leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
+        (left,) = await asyncio.gather(leaving, return_exceptions=True)
+        if isinstance(left, Exception):
+            # A bug; the rest is closed all the same.
+            log.error("the cluster could not be told that this registry stops", exc_info=left)
         try:
             async with asyncio.timeout_at(max(end, clock() + rest)):
                 await self._finish()

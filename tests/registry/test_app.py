@@ -20,6 +20,7 @@ import yaml
 
 from registry.app import App, StartError, build
 from registry.config import Config, ListenAddress, ServiceSettings, SourceKind
+from registry.heartbeats import Heartbeats
 from registry.model import Kind, Object, Problem, SourceStatus
 from registry.snapshot import SnapshotSettings, load, write
 from registry.sources import supervise as supervision
@@ -514,6 +515,22 @@ async def test_a_cluster_that_can_not_be_reached_is_waited_for(tmp_path: Path) -
         assert app.staleness() == math.inf
     finally:
         await app.stop()
+
+
+async def test_a_bug_while_the_cluster_is_told_of_the_end_is_logged_and_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave(_: Heartbeats) -> None:
+        raise ZeroDivisionError("made up")
+
+    monkeypatch.setattr(Heartbeats, "leave", leave)
+    async with served(loopback(tmp_path)) as (app, _):
+        pass
+    (told,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told.getMessage() == "the cluster could not be told that this registry stops"
+    assert told.exc_info
+    assert told.exc_info[0] is ZeroDivisionError
+    assert app.query.open_connections == 0
 
 
 async def test_a_kubeconfig_that_is_not_there_is_told_at_start(tmp_path: Path) -> None:
