@@ -13,6 +13,7 @@ from typing import Final
 
 from benchmarks.load.plan import FIRST_ID, question
 from benchmarks.tables import NAMESPACE, Table, object_id, tendpoint
+from registry.alike import Alike
 from registry.answers import Answers
 from registry.model import CUSTOM_RESOURCES, Kind, Server
 from registry.servants.query import query_servant
@@ -39,13 +40,14 @@ class Inside:
             store.synced(kind)
         self.answers = Answers(store)
         self.dispatcher = Dispatcher({SERVANT: query_servant(self.answers)})
+        self.alike = Alike(self.answers, self.dispatcher)
 
     def connect(self, *, cached: bool = True) -> Connection:
         """A caller's connection; with ``cached`` off it decodes every request."""
         lookup = self.answers.lookup if cached else unknown
         scope = self.answers.scope(CALLER)
         # Nobody reads here: no answer waits for that.
-        return Connection(CALLER, self.dispatcher.handle, lookup, scope=scope, max_unsent_bytes=1 << 30)
+        return Connection(CALLER, self.alike.handle, lookup, scope=scope, max_unsent_bytes=1 << 30)
 
 
 def seconds_a_call(function: Callable[[bytes], object], inputs: Iterable[bytes]) -> float:

@@ -249,6 +249,16 @@ class Answers:
         answer.tally.count += 1
         return answer
 
+    def knows(self, key: bytes) -> bool:
+        """True where a look-up of a raw key finds something."""
+        return key in self._young.raw or key in self._old.raw
+
+    def learn(self, known: bytes, key: bytes) -> None:
+        """From now on look up ``key`` with the same result as ``known``, if there is one."""
+        answer = self._young.raw.get(known) or self._old.raw.get(known)
+        if answer is not None:
+            self._keep(key, answer)
+
     def answer(self, call: Call) -> Answer:
         """The answer to a decoded call of one of the six look-ups; found by its raw key from now on."""
         object_id = parse_id(call.arguments[0])

@@ -18,6 +18,7 @@ from registry.admin.clock import ClockWatch
 from registry.admin.health import AdminServer
 from registry.admin.logs import Logs
 from registry.admin.view import Cache, Listener, Requests, View
+from registry.alike import Alike
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
 from registry.heartbeats import Heartbeats, with_cluster, without_cluster
@@ -33,7 +34,7 @@ from registry.sources.supervise import supervise
 from registry.table import DIRECTORY_PARTS, Part, TableStore
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server
-from tars_protocol.connection import Caller, Connection, Lookup, unknown
+from tars_protocol.connection import Caller, Connection, Handler, Lookup, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces import query as query_interface
@@ -152,6 +153,7 @@ class App:
         self._routed = Routed(config, store, self.answers, naming, source, lambda: self.query.connections)
         queries = {query_interface.SERVANT: query_servant(self.answers)}
         self._query = Dispatcher(queries, max_values=limits.max_values, load=self.query.load)
+        self._alike = Alike(self.answers, self._query)
         self._heartbeats = heartbeats or without_cluster(config, store)
         self._registry = Dispatcher(self._heartbeats.servants, max_values=limits.max_values, load=self.registry.load)
         self.synced = asyncio.Event()
@@ -289,18 +291,16 @@ class App:
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _connect_query(self, caller: Caller) -> Connection:
-        return self._connect(caller, self.query, self._query, self.answers.lookup, self.answers.scope(caller))
+        return self._connect(caller, self.query, self._alike.handle, self.answers.lookup, self.answers.scope(caller))
 
     def _connect_registry(self, caller: Caller) -> Connection:
-        return self._connect(caller, self.registry, self._registry, unknown, b"")
+        return self._connect(caller, self.registry, self._registry.handle, unknown, b"")
 
-    def _connect(
-        self, caller: Caller, server: Server, dispatcher: Dispatcher, lookup: Lookup, scope: bytes
-    ) -> Connection:
+    def _connect(self, caller: Caller, server: Server, handle: Handler, lookup: Lookup, scope: bytes) -> Connection:
         limits = self.config.server
         return Connection(
             caller,
-            dispatcher.handle,
+            handle,
             lookup,
             scope=scope,
             max_frame_bytes=limits.max_frame_bytes,

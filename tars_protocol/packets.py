@@ -123,6 +123,52 @@ def request_id_span(data: bytes) -> tuple[int, int] | None:
     return match.span(match.lastindex or 0)
 
 
+_TRAILER: Final = tuple_codec("RequestPacket behind sBuffer", tuple(f for f in fields_of(RequestPacket) if f.tag > 7))
+
+_SERVANT_HEAD: Final = 0x56
+_FUNCTION_HEAD: Final = 0x66
+_BODY_HEADS: Final = b"\x7d\x00"
+_LENGTHS: Final = {jce_wire.INT8: 1, jce_wire.INT16: 2, jce_wire.INT32: 4}
+
+
+def trailer_at(data: bytes, id_end: int) -> int | None:
+    """Where, in the frame of a request, what a call's meaning does not depend on begins: time-out, context and status.
+
+    ``id_end`` is the end of :func:`request_id_span`. None where the fields between them are not exactly servant,
+    function and body, as every known client writes them. That they are well-formed only a decoder can tell.
+    """
+    try:
+        if data[id_end] != _SERVANT_HEAD:
+            return None
+        at = id_end + 2 + data[id_end + 1]
+        if data[at] != _FUNCTION_HEAD:
+            return None
+        at += 2 + data[at + 1]
+        if data[at : at + 2] != _BODY_HEADS:
+            return None
+        kind, at = data[at + 2], at + 3
+    except IndexError:
+        return None
+    if kind != jce_wire.ZERO:
+        width = _LENGTHS.get(kind)
+        if width is None:
+            return None
+        length = int.from_bytes(data[at : at + width], "big", signed=True)
+        if length < 0:
+            return None
+        at += width + length
+    return at if at <= len(data) else None
+
+
+def trailer_fits(trailer: bytes, max_values: int) -> bool:
+    """True where a request ends well with these bytes behind its body."""
+    try:
+        _TRAILER.decode(Reader(trailer, max_values))
+    except DecodeError:
+        return False
+    return True
+
+
 class Identity(NamedTuple):
     """What must be known of a request to refuse it."""
 

@@ -74,6 +74,11 @@ class Callers:
                 return self._policy.group_of_node_name(request.context.get(NODE_NAME_CONTEXT, ""))
         return NO_GROUP
 
+    @property
+    def in_requests(self) -> bool:
+        """True where the group of who asks is told by what stands in a request beside its call."""
+        return self.mode in (CallerGroup.SET, CallerGroup.NODE_NAME) and not self._policy.empty
+
     def moved_by(self, change: PolicyChange) -> bool:
         """True where scopes may be others after a change."""
         return self.mode is CallerGroup.ADDRESS and change.callers_by_address

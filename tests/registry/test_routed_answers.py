@@ -255,6 +255,19 @@ def test_callers_may_be_known_by_their_node_name() -> None:
     assert len(peer.ask(Lookup.ALL, context={"node_name": "else"}).hosts[0]) == 2
 
 
+def test_callers_that_were_alike_without_a_policy_are_told_apart_with_one() -> None:
+    """While no group is told by a request, one that differs in its context alone is answered as the others are."""
+    served, peer = by_request(CallerGroup.NODE_NAME)
+    by_name = served.answers.policies.policy
+    served.answers.route(NO_POLICY, {})
+    for _ in range(3):
+        for name in ("node-1", "10.2.3.4", "else"):
+            assert len(peer.ask(Lookup.ALL, context={"node_name": name}).hosts[0]) == 2
+    served.answers.route(by_name, {})
+    for name, host in (("node-1", "10.1.0.0"), ("10.2.3.4", "10.2.0.0")):
+        assert peer.ask(Lookup.ALL, context={"node_name": name}).hosts == ([host], [])
+
+
 def test_callers_may_be_in_no_group_at_all() -> None:
     _, peer = by_request(CallerGroup.OFF)
     assert len(peer.ask(Lookup.ALL, context={"node_name": "node-1"}).hosts[0]) == 2

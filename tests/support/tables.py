@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from jce import Reader
+from registry.alike import Alike
 from registry.answers import Answers, CacheLimits, SelfAddress
 from registry.model import (
     Framework,
@@ -236,12 +237,13 @@ class Served:
             self.store, naming=naming, self_address=self_address, limits=limits, caller_group=caller_group
         )
         self.dispatcher = Dispatcher({SERVANT: query_servant(self.answers)})
+        self.alike = Alike(self.answers, self.dispatcher)
 
     def connect(self, local: str = "127.0.0.1", peer: str = "10.9.9.9") -> Peer:
         """A caller that came in on the address ``local``."""
         caller = Caller(peer, 40_000, local, 17_890)
         scope = self.answers.scope(caller)
-        return Peer(Connection(caller, self.dispatcher.handle, self.answers.lookup, scope=scope))
+        return Peer(Connection(caller, self.alike.handle, self.answers.lookup, scope=scope))
 
 
 # -- strategies: a small world, so that things meet ---------------------------------------------------------------
