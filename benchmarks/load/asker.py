@@ -153,7 +153,7 @@ class Load:
             frame = frame[:vary_at] + b"%08d" % (self._variation % 10**8) + frame[vary_at + 8 :]
             self._variation += 1
         self.asked_in_all += 1
-        if self.phase == "measure":
+        if self.phase == "measure" and not self.options.rate:
             self.asked += 1
         return which, frame, id_at
 
@@ -291,11 +291,12 @@ class Load:
                 asker = self.askers[sent % len(self.askers)]
                 counts = self.began <= due
                 if counts:
+                    # Counted by when it was due, as its answer is: it may go out in another phase.
+                    self.asked += 1
                     self.late.add(time.monotonic_ns() - due)
                 if asker.usable:
                     asker.ask(1, due)
                 elif counts:
-                    self.asked += 1
                     self.unanswered += 1
                 sent += 1
             if due >= self.ended:

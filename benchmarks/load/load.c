@@ -426,7 +426,7 @@ static void ask(struct connection *connection, int count, ns_t due) {
         connection->open++;
         connection->asked++;
         asked_all++;
-        if (phase == MEASURE)
+        if (phase == MEASURE && rate <= 0)
             asked++;
         if (++next_question == question_count)
             next_question = 0;
@@ -673,29 +673,31 @@ int main(int count, char **words) {
             before = use();
             phase = MEASURE;
         }
-        if (now >= end_at || (stop_after_ask && answered_all >= (uint64_t)stop_after_ask)) {
-            after = use();
-            phase = DRAIN;
-            measure_ended = rate > 0 ? end_at : now;
-            break;
-        }
         ns_t next = phase == WARM ? measure_at : end_at;
         if (rate > 0) {
             ns_t due;
             while ((due = began + (ns_t)((double)sent * 1e9 / rate)) <= now && due < end_at) {
                 struct connection *connection = &connections[sent % (uint64_t)connection_count];
-                if (due >= measure_began && due < measure_ended && phase == MEASURE)
-                    record(&late, now_ns() - due);
-                if (connection->state == OPEN) {
-                    ask(connection, 1, due);
-                } else if (phase == MEASURE) {
+                /* Counted by when it was due, as its answer is: it may go out in another phase. */
+                bool counts = due >= measure_began && due < measure_ended;
+                if (counts) {
                     asked++;
-                    unanswered++;
+                    record(&late, now_ns() - due);
                 }
+                if (connection->state == OPEN)
+                    ask(connection, 1, due);
+                else if (counts)
+                    unanswered++;
                 sent++;
             }
             if (due < next)
                 next = due;
+        }
+        if (now >= end_at || (stop_after_ask && answered_all >= (uint64_t)stop_after_ask)) {
+            after = use();
+            phase = DRAIN;
+            measure_ended = rate > 0 ? end_at : now;
+            break;
         }
         set_timer(next);
         take_events();
