@@ -21,6 +21,7 @@ from registry.admin.view import Cache, Listener, Requests, View
 from registry.alike import Alike
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
+from registry.heap import Heap
 from registry.heartbeats import Heartbeats, with_cluster, without_cluster
 from registry.model import SourceStatus
 from registry.routed import Routed, check_policy, kept_parts, policy_in_cluster
@@ -135,6 +136,7 @@ class App:
         self._close = close
         self._new_credentials = new_credentials
         self._clock = ClockWatch()
+        self._heap = Heap()
         self.store = store
         self._source = source
         parts = [*parts, *kept_parts(config, in_cluster=isinstance(source, KubernetesSource))]
@@ -173,6 +175,7 @@ class App:
         for name, run in (*self._routed.tasks.items(), *self._heartbeats.tasks.items()):
             self._keep_going(name, run)
         self._keep_going("the look at the clock", self._clock.run)
+        self._keep_going("giving memory back", self._heap.run)
         self._admin = AdminServer(self._view(), self.config.admin)
         for option, sockets in self._admin_sockets.items():
             await self._admin.start(sockets, inside=option == "--admin-listen")
