@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
-from registry import __version__
+from registry import __version__, inventory
 from registry.admin.clock import ClockWatch
 from registry.admin.health import AdminServer
 from registry.admin.logs import Logs
@@ -371,6 +371,7 @@ class App:
             not_ready=self.not_ready,
             staleness=self.staleness,
             explain=self._routed.explain,
+            objects=lambda parameters: inventory.page(self.store.table, parameters),
             snapshot=lambda: (self._snapshot.written, self._snapshot.errors) if self._snapshot else None,
             log_lines_left_out=lambda: self._logs.left_out if self._logs else 0,
             log_lines_lost=lambda: self._logs.lost if self._logs else 0,

@@ -1,11 +1,11 @@
-"""The HTTP pages: /healthz, /readyz, /metrics, /states; and, where the inside may be seen, /explain."""
+"""The HTTP pages: /healthz, /readyz, /metrics, /states; and, where the inside may be seen, /explain and /objects."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +31,7 @@ _INDEX = """tars-registry {version}
 """
 _INSIDE = """/explain   ?id=App.Server.Obj with set, station, from (an address), function: what a caller gets
            and why not the other endpoints
+/objects   the ids of all objects, a page at a time: ?after=ID&limit=N, and the last page has next null
 """
 
 
@@ -91,7 +92,13 @@ class AdminServer:
     async def _serving(self, inside: bool) -> web.AppRunner:
         app = web.Application(middlewares=[_one_request])
         if inside:
-            app.add_routes([web.get("/", self._index_inside), web.get("/explain", self._explain)])
+            app.add_routes(
+                [
+                    web.get("/", self._index_inside),
+                    web.get("/explain", partial(_asked, self._view.explain)),
+                    web.get("/objects", partial(_asked, self._view.objects)),
+                ]
+            )
         else:
             app.add_routes([web.get("/", self._index)])
         app.add_routes(
@@ -134,15 +141,6 @@ class AdminServer:
     async def _index_inside(self, _: web.Request) -> web.Response:
         return web.Response(text=_INDEX.format(version=self._view.version) + _INSIDE)
 
-    async def _explain(self, request: web.Request) -> web.Response:
-        if self._view.explain is None:
-            raise web.HTTPNotFound
-        try:
-            told = self._view.explain(request.query)
-        except ValueError as error:
-            return web.Response(status=400, text=f"{error}\n")
-        return web.Response(body=msgspec.json.encode(told), content_type="application/json")
-
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -163,6 +161,17 @@ class AdminServer:
         return web.Response(
             body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+async def _asked(tell: Callable[[Mapping[str, str]], object] | None, request: web.Request) -> web.Response:
+    """A page that says something about what its parameters name."""
+    if tell is None:
+        raise web.HTTPNotFound
+    try:
+        told = tell(request.query)
+    except ValueError as error:
+        return web.Response(status=400, text=f"{error}\n")
+    return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
 
 def _time(moment: float) -> str:

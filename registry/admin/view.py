@@ -85,6 +85,8 @@ class View:
     """Unix time of the snapshot file (None: no file yet) and failed writings; None where there is to be no file."""
     explain: Callable[[Mapping[str, str]], object] | None = None
     """What a caller would be answered and why, for JSON, by the parameters of its page. Raises ValueError."""
+    objects: Callable[[Mapping[str, str]], object] | None = None
+    """The ids of a page of objects, for JSON, by the parameters of its page. Raises ValueError."""
     log_lines_left_out: Callable[[], int] = field(default=lambda: 0)
     log_lines_lost: Callable[[], int] = field(default=lambda: 0)
     """Log lines that standard error did not take."""

@@ -1,7 +1,7 @@
 """The program ``tars-registry``: one module a command.
 
-Exit status everywhere: 0 done (for ``resolve`` and ``explain``: found; for ``check``: nothing is wrong), 1 not so, 2 an
-error, told in one line.
+Exit status everywhere: 0 done (for ``resolve`` and ``explain``: found; for ``check``: nothing is wrong; for
+``compare``: no difference), 1 not so, 2 an error, told in one line.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from registry.admin.logs import one_line
-from registry.cli import check, decode, explain, resolve, serve, version
+from registry.cli import check, compare, decode, explain, resolve, serve, version
 from registry.cli.errors import CommandError
 
-_COMMANDS = (serve, resolve, explain, check, decode, version)
+_COMMANDS = (serve, resolve, explain, compare, check, decode, version)
 
 
 def parser() -> argparse.ArgumentParser:

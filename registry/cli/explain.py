@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from registry.admin.logs import one_line
 from registry.cli.errors import CommandError
-from registry.config import ListenAddress
+from registry.cli.pages import Pages
 from registry.routing.select import Lookup
 
 _ADMIN: Final = "127.0.0.1:17892"
@@ -47,10 +45,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask, print, and tell by the exit status whether there is an active endpoint."""
-    try:
-        address = ListenAddress.parse(options.admin)
-    except ValueError as error:
-        raise CommandError(f"--admin {options.admin!r}: {error}") from None
+    pages = Pages(options.admin, options.timeout)
     if not 0 < options.timeout <= 1_000:
         raise CommandError("--timeout: expected a number of seconds above 0, 1000 at most")
     given = {
@@ -60,36 +55,12 @@ def run(options: argparse.Namespace) -> int:
         "from": options.address,
         "function": options.function,
     }
-    told = _ask(address, {name: value for name, value in given.items() if value is not None}, options)
+    told = pages.get("/explain", {name: value for name, value in given.items() if value is not None})
     if options.json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _print(told)
     return 0 if told["active"] else 1
-
-
-def _ask(address: ListenAddress, parameters: dict[str, str], options: argparse.Namespace) -> dict[str, Any]:
-    connection = http.client.HTTPConnection(address.host or "127.0.0.1", address.port, timeout=options.timeout)
-    try:
-        connection.request("GET", f"/explain?{urlencode(parameters, errors='surrogateescape')}")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        raise CommandError(
-            f"{options.admin}: {reason}; name a running registry's --admin-listen with --admin"
-        ) from None
-    finally:
-        connection.close()
-    if response.status == http.client.BAD_REQUEST:
-        raise CommandError(body.decode(errors="replace").strip())
-    try:
-        told = json.loads(body) if response.status == http.client.OK else None
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise CommandError(f"{options.admin}: no admin port of a registry (it answered {response.status})")
-    return told
 
 
 def _print(told: dict[str, Any]) -> None:
