@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from registry.model import Server
 from registry.routing.select import parse_id
 from registry.table import ServerKey, Table
 
-MOST_IDS: Final = 1_000
-"""In one page."""
+MOST_IDS: Final = 250
+"""In one page: with 10,000 servers it takes some 5 ms to sort their names and make one, in which nobody is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +53,16 @@ def _position(object_id: str) -> _Position:
 
 def _first(table: Table, after: _Position, limit: int) -> list[str]:
     """So many ids from behind a position."""
-    names: dict[str, list[ServerKey | str]] = {}
-    for key in table.servers:
-        name = _name(key)
-        if name >= after[0]:
-            names.setdefault(name, []).append(key)
-    for text in table.up_chain:
-        if _is_id(text) and (name := _position(text)[0]) >= after[0]:
-            names.setdefault(name, []).append(text)
+    named = {name for key in table.servers if (name := _name(key)) >= after[0]}
+    chained: dict[str, list[str]] = {}
+    for text in filter(_is_id, table.up_chain):
+        chained.setdefault(_position(text)[0], []).append(text)
+    named.update(name for name in chained if name >= after[0])
     found: list[str] = []
-    for name in sorted(names):
+    for name in sorted(named):
         ids: dict[_Position, str] = {}
-        for what in names[name]:
-            for text in [what] if isinstance(what, str) else _ids(what, table.servers[what]):
-                ids.setdefault(_position(text), text)
+        for text in (*_ids(table, name), *chained.get(name, ())):
+            ids.setdefault(_position(text), text)
         found += [ids[position] for position in sorted(ids) if position > after]
         if len(found) >= limit:
             break
@@ -79,17 +74,17 @@ def _name(key: ServerKey) -> str:
     return ".".join(key) if key[0] else key[1].replace("-", ".", 1)
 
 
-def _ids(key: ServerKey, servers: Iterable[Server]) -> Iterable[str]:
-    """The ids of the servants of one server."""
-    for server in servers:
-        name = f"{server.app}.{server.server}" if key[0] else _name(key)
+def _ids(table: Table, name: str) -> Iterator[str]:
+    """The ids of the servants of one server; none of one whose names have dots, which can't be asked for."""
+    app, _, server_name = name.partition(".")
+    for server in table.find(app, server_name):
+        spelt = f"{server.app}.{server.server}" if server.app and server.server else name
         for servant in server.servants:
-            text = f"{name}.{servant.name}"
-            if _is_id(text):
-                yield text
+            if _is_id(f"{spelt}.{servant.name}"):
+                yield f"{spelt}.{servant.name}"
 
 
 def _is_id(text: str) -> bool:
-    """True for what can be asked for: names with a dot or an ``@`` in them can't, nor what stands for all others."""
+    """True for what can be asked for as it is; the up-chain's default is no id."""
     parsed = parse_id(text)
     return parsed is not None and parsed.text == text

@@ -99,7 +99,9 @@ def differences(
     found: dict[Difference, list[Lookup]] = {}
     for lookup, (first, second) in answers.items():
         known = answers.get(Lookup.ANY) if lookup is Lookup.ACTIVE else None
-        for difference in _between(first, second, known, [name for name in ignored if name in OTHER_FIELDS]):
+        told = _between(first, second, known, [name for name in ignored if name in OTHER_FIELDS])
+        # An endpoint may be listed twice.
+        for difference in dict.fromkeys(told):
             if difference.kind not in ignored:
                 found.setdefault(difference, []).append(lookup)
     return found

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from registry.app import App
@@ -88,6 +89,31 @@ async def test_explain_tells_what_it_can_not_do(folder: Path, capsys: Capture) -
 def test_explain_tells_what_is_wrong_with_its_options(arguments: list[str], says: str, capsys: Capture) -> None:
     assert main(["explain", HELLO, *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+async def test_objects_are_listed_on_the_admin_port_a_page_at_a_time(folder: Path) -> None:
+    spec = [manifests.tendpoint("Test", name, servant="Obj") for name in ("A", "B", "C")]
+    manifests.write(folder / "more.yaml", *spec)
+    async with (
+        running(folder, metrics_listen=ListenAddress("127.0.0.1", 0)) as app,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def get(port: int, path: str) -> tuple[int, str]:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+                return answer.status, await answer.text()
+
+        port = int(admin(app).rpartition(":")[2])
+        status, text = await get(port, "/objects?limit=2")
+        assert (status, json.loads(text)) == (200, {"objects": ["Test.A.Obj", "Test.B.Obj"], "next": "Test.B.Obj"})
+        status, text = await get(port, "/objects?after=Test.B.Obj")
+        assert (status, json.loads(text)) == (200, {"objects": ["Test.C.Obj", HELLO], "next": None})
+        assert await get(port, "/objects?after=x") == (
+            400,
+            "after: expected an object id as in App.Server.Obj, got 'x'\n",
+        )
+        public = app._admin_sockets["--metrics-listen"][0].getsockname()[1]
+        assert (await get(public, "/objects"))[0] == 404
 
 
 async def test_the_page_is_not_on_the_port_of_metrics_alone(folder: Path, capsys: Capture) -> None:
