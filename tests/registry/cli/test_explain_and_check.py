@@ -103,7 +103,7 @@ async def test_objects_are_listed_on_the_admin_port_a_page_at_a_time(folder: Pat
             async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
                 return answer.status, await answer.text()
 
-        port = int(admin(app).rpartition(":")[2])
+        port = app._admin_sockets["--admin-listen"][0].getsockname()[1]
         status, text = await get(port, "/objects?limit=2")
         assert (status, json.loads(text)) == (200, {"objects": ["Test.A.Obj", "Test.B.Obj"], "next": "Test.B.Obj"})
         status, text = await get(port, "/objects?after=Test.B.Obj")
