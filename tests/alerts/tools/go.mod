@@ -1,3 +1,4 @@
+// promtool, with which the tests check the alerts, as a tool: no Go code of ours. ../install builds it.
 module tars-registry/tests/alerts/tools
 
 go 1.25.0
