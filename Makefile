@@ -109,6 +109,7 @@ lock: $(DEV_READY) ## Pin and hash the requirements again (ARGS=--upgrade for ne
 docs: $(RUN_READY) ## Make the reference pages that come from the code
 	@mkdir -p docs
 	$(BIN)/python -c 'import sys; from registry.config import reference_page; sys.stdout.write(reference_page())' > docs/settings.md
+	$(BIN)/python -c 'import sys; from registry.admin.reference import reference_page; sys.stdout.write(reference_page())' > docs/metrics.md
 
 .PHONY: clean
 clean: ## Remove .venv and everything else that was made here
