@@ -89,6 +89,13 @@ async def serving(manifests: Path, *options: str, query_port: int = 0, synced: b
         stderr=asyncio.subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if not name.startswith("TARS_REGISTRY_")},
     )
+    async with attached(process, synced=synced) as service:
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def attached(process: asyncio.subprocess.Process, *, synced: bool = True) -> AsyncIterator[Service]:
+    """A service that was started; by default wait until it is synchronised. It is stopped at the end."""
     service = Service(process)
     following = asyncio.create_task(service.follow())
     try:
