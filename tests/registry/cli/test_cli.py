@@ -71,7 +71,7 @@ def test_no_option_can_be_shortened(capsys: Capture) -> None:
     assert "unrecognized arguments: --manifest" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["serve", "resolve", "decode", "version"])
+@pytest.mark.parametrize("command", ["serve", "resolve", "compare", "decode", "version"])
 def test_every_command_has_help(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
