@@ -124,6 +124,11 @@ class ApiServer:
         return self._users
 
     @property
+    def service_accounts(self) -> Pair:
+        """By what it knows the tokens of service accounts, and what it signs them with."""
+        return self._accounts
+
+    @property
     def apiserver(self) -> Program:
         """The API server's program: its pid, its log."""
         assert self._apiserver is not None, "an API server is an async context manager"

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.cluster.apiserver import ApiServer, find
 from tests.cluster.client import NAMESPACES, PODS, TENDPOINTS, TFRAMEWORKCONFIGS, TTEMPLATES, Client
+from tests.cluster.controllers import Controllers
 from tests.cluster.proxy import Proxy
 
 
@@ -37,7 +38,7 @@ async def running(factory: pytest.TempPathFactory, *, watch_cache: bool) -> Asyn
 
 @contextlib.asynccontextmanager
 async def namespace_of(server: ApiServer) -> AsyncIterator[Cluster]:
-    """A fresh namespace, emptied at the end (nobody here would end one that is deleted)."""
+    """A fresh namespace, emptied at the end (where no controllers run, nobody would end one that is deleted)."""
     if not server.apiserver.running:
         await server.restart()  # the test before left it dead
     name = f"test-{uuid.uuid4().hex[:8]}"
@@ -64,6 +65,16 @@ async def api_server_uncached(tmp_path_factory: pytest.TempPathFactory) -> Async
         yield server
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def controllers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Controllers]:
+    """One of its own in which workloads get pods, and pods nodes: in the others a test's pods are left alone."""
+    async with (
+        running(tmp_path_factory, watch_cache=True) as server,
+        Controllers(server.programs, tmp_path_factory.mktemp("controllers"), server) as controllers,
+    ):
+        yield controllers
+
+
 @pytest.fixture
 async def cluster(api_server: ApiServer) -> AsyncIterator[Cluster]:
     """A namespace in the API server as it is by default."""
@@ -76,6 +87,16 @@ async def uncached_cluster(api_server_uncached: ApiServer) -> AsyncIterator[Clus
     """A namespace in the API server without watch cache."""
     async with namespace_of(api_server_uncached) as cluster:
         yield cluster
+
+
+@pytest.fixture
+async def live_cluster(controllers: Controllers) -> AsyncIterator[Cluster]:
+    """A namespace in the API server with controllers, scheduler and kwok. It is deleted at the end, with all in it."""
+    async with namespace_of(controllers.server) as cluster:
+        yield cluster
+    if controllers.server.apiserver.running:
+        async with controllers.server.client() as admin:
+            await admin.delete(NAMESPACES, cluster.namespace)
 
 
 @pytest.fixture
