@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cluster.numbers import Figure, percentile, table
-from benchmarks.fleet.controller import CONDITION, Controller, reported
 from tars_protocol.errors import CallError
 from tests.cluster.apiserver import ApiServer, find
 from tests.cluster.client import NAMESPACES, PODS, Client
 from tests.cluster.support_service import Registry, following, lists
+from tests.cluster.tars_controller import APP, GATE, SERVER, TarsController, reported
 from tests.support import manifests
 from tests.support.tarsnode import Tarsnode
 
@@ -137,11 +137,11 @@ def _pod(name: str, address: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": {APP: "Bench", SERVER: name.split("-")[1].capitalize()}},
         "spec": {
             "nodeName": "node",
             "containers": [{"name": "c", "image": "i"}],
-            "readinessGates": [{"conditionType": CONDITION}],
+            "readinessGates": [{"conditionType": GATE}],
         },
         "status": {"podIP": address, "podIPs": [{"ip": address}]},
     }
@@ -194,7 +194,7 @@ async def _run(size: int, seconds: float, seed: int) -> tuple[list[Figure], list
             kubeconfig = server.kubeconfig(namespace=NAMESPACE)
             async with following(kubeconfig) as registry:
                 fleet = Fleet(size, registry.service.registry_port, random.Random(seed))
-                controller = Controller(admin)
+                controller = TarsController(admin)
                 standing_in = asyncio.create_task(controller.run())
                 try:
                     await _live(fleet, registry, admin, seconds, figures, wrong)
@@ -262,7 +262,7 @@ async def _live(
     await phase("return")
 
 
-async def _count(fleet: Fleet, registry: Registry, controller: Controller, figures: list[Figure]) -> None:
+async def _count(fleet: Fleet, registry: Registry, controller: TarsController, figures: list[Figure]) -> None:
     patches = await registry.metric("api_requests_total", verb="patch")
     reads = await registry.metric("api_requests_total", verb="get")
     figures.append(Figure("states that were reported", "", [float(fleet.states)]))

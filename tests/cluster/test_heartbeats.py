@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.client import EVENTS, PODS, TENDPOINTS, Client, Object
+from tests.cluster.client import EVENTS, PODS, Client, Object
 from tests.cluster.conftest import Cluster, namespace_of
 from tests.cluster.crds import GROUP
 from tests.cluster.proxy import Proxy
 from tests.cluster.support_service import QUICK, Registry, following, lists
+from tests.cluster.tars_controller import APP, SERVER, TarsController
+from tests.cluster.tarsnodes import background
 from tests.support import manifests
 from tests.support.manifests import hello
 from tests.support.tarsnode import TIMEOUT, Tarsnode
@@ -472,31 +474,23 @@ async def test_an_api_server_that_says_nothing_keeps_nobody_waiting_for_too_long
 
 async def test_a_report_to_one_replica_changes_the_answers_of_another(cluster: Cluster) -> None:
     """A stand-in for TARS's controller puts what the pod's condition says into the TEndpoint."""
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    await cluster.admin.create(hello(inactive=["127.0.0.1"]))
+    manifest = kube_pod(POD, "127.0.0.1")
+    manifest["metadata"]["labels"] = {APP: "Test", SERVER: "HelloServer"}
+    await cluster.admin.create(manifest)
+    await cluster.admin.create(hello())
 
-    async def controller() -> None:
-        async with cluster.admin.watch(PODS) as watch:
-            while event := await watch.next(timeout=60):
-                conditions = event["object"]["status"].get("conditions", ())
-                found = next((each for each in conditions if each["type"] == CONDITION), None)
-                if found and event["type"] != "DELETED":
-                    setting, present, *_ = found["reason"].split("/")
-                    pods = [manifests.pod(POD, "127.0.0.1", (setting, present))]
-                    status = {"status": {"pods": pods}}
-                    await cluster.admin.patch(TENDPOINTS, "test-helloserver", status, subresource="status")
-
-    async with registry_with(cluster) as first, registry_with(cluster) as second, tarsnode(first) as node:
+    async with (
+        registry_with(cluster) as first,
+        registry_with(cluster) as second,
+        tarsnode(first) as node,
+        background(asyncio.create_task(TarsController(cluster.admin).run())),
+    ):
         await second.until(HELLO, lists(inactive=["127.0.0.1"]))
-        standing_in = asyncio.create_task(controller())
         for _ in range(3):
             await node.report(POD, "Active", "Active")
             await second.until(HELLO, lists("127.0.0.1"))
             await node.report(POD, "Active", "Deactivating")
             await second.until(HELLO, lists(inactive=["127.0.0.1"]))
-        standing_in.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await standing_in
 
 
 async def test_labelled_pods_come_back_as_active_endpoints_when_they_are_ready(cluster: Cluster) -> None:
