@@ -203,4 +203,6 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 def one_line(text: str) -> str:
     """Text that may hold a peer's bytes, so that it can't forge a line or write to the terminal."""
+    if text.isprintable():
+        return text  # as nearly all is
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

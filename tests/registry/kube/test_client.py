@@ -124,3 +124,44 @@ async def test_a_kubeconfig_that_is_missing_is_named(tmp_path: Path) -> None:
     client = KubeClient(Credentials(in_cluster=False, kubeconfig=tmp_path / "nothing"))
     with pytest.raises(ClusterConfigError, match=f"^kubeconfig {re.escape(str(tmp_path / 'nothing'))}: "):
         await client.start()
+
+
+async def answer_with_the_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Give back the head of the request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(head), head))
+    await writer.drain()
+
+
+async def test_the_credentials_are_the_kubeconfigs_whatever_a_netrc_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with connected(tmp_path, answer_with_the_request) as client:
+        reply = await client.send("GET", "/api")
+    assert reply.status == 200
+    assert b"authorization: bearer secret\r\n" in reply.body.lower()
+
+
+@pytest.mark.parametrize(("bypassed", "reached"), [("", b"GET http://kubernetes.test/api "), ("kubernetes.test", b"")])
+async def test_the_environments_proxy_is_used_unless_the_environment_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bypassed: str, reached: bytes
+) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer_with_the_request(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", bypassed)
+        client = KubeClient(Credentials(in_cluster=False, kubeconfig=kubeconfig(tmp_path, "http://kubernetes.test")))
+        await client.start()
+        try:
+            if reached:
+                assert (await client.send("GET", "/api")).body.startswith(reached)
+            else:
+                with pytest.raises(ConnectionError, match=r"kubernetes\.test can't be reached"):
+                    await client.send("GET", "/api")
+        finally:
+            await client.close()
