@@ -68,7 +68,7 @@ lint: $(DEV_READY) ## Check style, types and layers, without the tests
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: prove
-prove: prove-outages prove-rolling ## Long proofs, 100 rounds each, with reports in docs/proofs/ (20 minutes)
+prove: prove-outages prove-rolling prove-fleet ## Long proofs with reports in docs/proofs/ (25 minutes)
 
 .PHONY: prove-outages
 prove-outages: $(DEV_READY) ## Kill the API server again and again (15 minutes)
@@ -77,6 +77,10 @@ prove-outages: $(DEV_READY) ## Kill the API server again and again (15 minutes)
 .PHONY: prove-rolling
 prove-rolling: $(DEV_READY) ## Replace a pair of registries under load again and again (6 minutes)
 	$(BIN)/python -m tests.prove.rolling $(or $(ARGS),--rounds 100)
+
+.PHONY: prove-fleet
+prove-fleet: $(DEV_READY) ## Have 2,000 tarsnodes report, through half a minute without the API server (4 minutes)
+	$(BIN)/python -m benchmarks.fleet $(or $(ARGS),--registries 2 --seconds 30 --outage 30 --report docs/proofs/fleet.md)
 
 .PHONY: test-matrix
 test-matrix: ## Run the tests on each Python that can be had, 3.11 and newer

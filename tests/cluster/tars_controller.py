@@ -82,6 +82,7 @@ class TarsController:
 
     def __init__(self, admin: Client) -> None:
         self._admin = admin
+        self._clock = asyncio.get_running_loop().time
         self._pods: dict[str, dict[str, Object]] = {}
         """By object and name: the entries."""
         self._written: dict[str, list[Object]] = {}
@@ -90,6 +91,10 @@ class TarsController:
         self._under_way: set[str] = set()
         """Being written: never two writes of one at a time, of which the older might come second."""
         self.writes = 0
+        self.seen_at: dict[str, float] = {}
+        """By pod: when its last change came in, on the event loop's clock."""
+        self.written_at: dict[str, float] = {}
+        """By object: when its last write was answered."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -115,6 +120,7 @@ class TarsController:
         version = found["metadata"]["resourceVersion"]
         async with self._admin.watch(PODS, labelSelector=selector, resourceVersion=version) as watch:
             while (event := await watch.next(WATCHES_FOR)) and event["type"] != "ERROR":
+                self.seen_at[event["object"]["metadata"]["name"]] = self._clock()
                 self._note(self._take(event["object"], gone=event["type"] == "DELETED"))
 
     def _take(self, pod: Object, *, gone: bool = False) -> str:
@@ -143,6 +149,7 @@ class TarsController:
                 if pods != self._written.get(server):
                     await self._admin.patch(TENDPOINTS, server, {"status": {"pods": pods}}, subresource="status")
                     self._written[server] = pods
+                    self.written_at[server] = self._clock()
                     self.writes += 1
             except (aiohttp.ClientError, OSError, TimeoutError, ApiError):
                 # It may not be there yet, and so may the API server.

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
 
+from tars_protocol.errors import CallError
 from tests.cluster.client import PODS, TENDPOINTS, Object, Resource
 from tests.cluster.conftest import Cluster
 from tests.cluster.controllers import LOOPBACK, condition
 from tests.cluster.crds import GROUP
-from tests.cluster.support_service import Lists, Registry, following, lists
+from tests.cluster.support_service import HAPPENS_WITHIN, Lists, Registry, following, lists
 from tests.cluster.tars_controller import APP, GATE, RELEASE, SERVER, TarsController, reported
 from tests.cluster.tarsnodes import Tarsnodes, background
 from tests.support import manifests
@@ -268,3 +270,47 @@ async def test_without_any_controller_of_tars_labelled_pods_go_the_same_way(live
         await loop.answers(addresses[1], inactive=(addresses[0],))
         await loop.scale(1)
         await loop.answers(inactive=(addresses[0],))
+
+
+async def test_states_that_were_reported_while_the_api_server_was_away_arrive_when_it_is_back(loop: Loop) -> None:
+    """All of the cluster loses its API server, which is killed in the middle of a storm of reports."""
+    replicas = 10
+    states = ("Activating", "Active", "Deactivating")
+
+    told: dict[int, list[str]] = {}
+    all_told, back = asyncio.Event(), asyncio.Event()
+
+    async def storm(ordinal: int, node: Tarsnode) -> str:
+        """Report on and on until the API server is back; what was reported last."""
+        for state in itertools.cycle(states[ordinal % 3 :] + states[: ordinal % 3]):
+            last = state
+            try:
+                await node.report(f"{NAME}-{ordinal}", "Active", state)
+            except CallError as error:
+                told.setdefault(ordinal, []).append(error.description)
+                if len(told) == replicas:
+                    all_told.set()
+            if back.is_set():
+                break
+        return last
+
+    async with contextlib.AsyncExitStack() as stack:
+        await loop.deploy(replicas)
+        pods = [await loop.running(n) for n in range(replicas)]
+        addresses = [pod["status"]["podIP"] for pod in pods]
+        await loop.answers(inactive=tuple(addresses))
+        nodes = [await stack.enter_async_context(loop.tarsnode(pod)) for pod in pods]
+        reporting = [asyncio.create_task(storm(n, node)) for n, node in enumerate(nodes)]
+        await loop.cluster.server.kill()
+        async with asyncio.timeout(HAPPENS_WITHIN):
+            await all_told.wait()
+        await loop.cluster.server.restart()
+        back.set()
+        last = await asyncio.gather(*reporting)
+        await loop.registry.until_metric(lambda queued: queued == 0, "reports_queued")
+        assert all("is not written yet, but will be" in text for texts in told.values() for text in texts)
+        found = {pod["metadata"]["name"]: reported(pod) for pod in (await loop.cluster.admin.list(PODS))["items"]}
+        assert found == {f"{NAME}-{n}": ("Active", last[n], "27") for n in range(replicas)}
+        active = [address for address, state in zip(addresses, last, strict=True) if state == "Active"]
+        inactive = [address for address, state in zip(addresses, last, strict=True) if state != "Active"]
+        await loop.answers(*active, inactive=tuple(inactive))
