@@ -4,75 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.cluster.client import EVENTS, PODS, Client, Object
+from tests.cluster.client import PODS, Object
 from tests.cluster.conftest import Cluster, namespace_of
 from tests.cluster.crds import GROUP
+from tests.cluster.heartbeats import (
+    CONDITION,
+    FOLLOW,
+    GET_PODS,
+    HELLO,
+    PATCH_STATUS,
+    POD,
+    condition,
+    events_about,
+    kube_pod,
+    registry_with,
+    tarsnode,
+    whole_condition,
+)
 from tests.cluster.proxy import Proxy
 from tests.cluster.support_service import QUICK, Registry, following, lists
 from tests.cluster.tars_controller import APP, SERVER, TarsController
 from tests.cluster.tarsnodes import background
 from tests.support import manifests
 from tests.support.manifests import hello
-from tests.support.tarsnode import TIMEOUT, Tarsnode
+from tests.support.tarsnode import TIMEOUT
 
 pytestmark = pytest.mark.cluster
-
-HELLO = "Test.HelloServer.HelloObj"
-POD = "test-helloserver-0"
-CONDITION = "tars.io/active"
-FOLLOW = {
-    "apiGroups": [GROUP],
-    "resources": ["tendpoints", "ttemplates", "tframeworkconfigs"],
-    "verbs": ["get", "list", "watch"],
-}
-GET_PODS = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
-PATCH_STATUS = {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]}
-CREATE_EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}
-
-Rule = Mapping[str, Sequence[str]]
-
-
-def kube_pod(name: str, *ips: str, gates: bool = True) -> Object:
-    """A pod with addresses, as the kubelet would have given it."""
-    spec: Object = {"nodeName": "node", "containers": [{"name": "c", "image": "i"}]}
-    if gates:
-        spec["readinessGates"] = [{"conditionType": CONDITION}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": spec,
-        "status": {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]} if ips else {},
-    }
-
-
-async def condition(admin: Client, name: str = POD) -> tuple[str, str] | None:
-    """Status and reason of a pod's condition."""
-    found = await whole_condition(admin, name)
-    return (found["status"], found["reason"]) if found else None
-
-
-async def whole_condition(admin: Client, name: str = POD) -> Object | None:
-    pod = await admin.get(PODS, name)
-    return next((each for each in pod["status"].get("conditions", ()) if each["type"] == CONDITION), None)
-
-
-async def events_about(admin: Client, name: str) -> list[Object]:
-    found = await admin.list(EVENTS, fieldSelector=f"involvedObject.name={name}")
-    return list(found["items"])
-
-
-@contextlib.asynccontextmanager
-async def registry_with(cluster: Cluster, *options: str, **how: Any) -> AsyncIterator[Registry]:
-    """A registry that may do all, unless ``how`` says as whom it comes."""
-    kubeconfig = cluster.server.kubeconfig(namespace=cluster.namespace, **how)
-    async with following(kubeconfig, *options) as registry:
-        yield registry
 
 
 @pytest.fixture
@@ -80,10 +41,6 @@ async def registry(cluster: Cluster) -> AsyncIterator[Registry]:
     """A registry that may do all."""
     async with registry_with(cluster) as registry:
         yield registry
-
-
-def tarsnode(registry: Registry, address: str = "127.0.0.1") -> Tarsnode:
-    return Tarsnode(address, registry.service.registry_port)
 
 
 # ----------------------------------------------------------------------------------------------------- written
@@ -269,99 +226,6 @@ async def test_where_callers_are_not_checked_they_are_taken(cluster: Cluster, ch
         await other.report(POD, "Active", "Active")
         line = await registry.service.says("registry.audit: state of pod")
         assert ("though 127.0.0.2 is no address of pod" in line.string) is said
-    assert await condition(cluster.admin) == ("True", "Active/Active/27")
-
-
-# ------------------------------------------------------------------------------------------------------ rights
-
-
-@contextlib.asynccontextmanager
-async def limited(cluster: Cluster, *rules: Rule, options: Sequence[str] = ()) -> AsyncIterator[Registry]:
-    """A registry with these rights."""
-    await cluster.admin.grant("limited", *rules)
-    async with registry_with(cluster, *QUICK, *options, user="limited") as registry:
-        yield registry
-
-
-async def test_with_what_an_existing_installation_grants_it_works_and_says_what_is_off(cluster: Cluster) -> None:
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    await cluster.admin.create(kube_pod("registry-0", "127.0.0.50"))
-    options = ("--pod-name=registry-0",)
-    async with limited(cluster, FOLLOW, PATCH_STATUS, options=options) as registry, tarsnode(registry) as node:
-        await registry.service.says("own readiness gate: ")
-        line = await registry.service.says("off for the want of a right: ")
-        assert "refusing reports of the wrong caller (get pods)" in line.string
-        assert "Events about refused reports (create events)" in line.string
-        assert "patch" not in line.string.partition("grant with")[0]
-        await node.report(POD, "Active", "Active")
-        await node.report(POD, "Active", "Active")
-        assert await registry.metric("api_requests_total", verb="patch") == 2
-        assert await registry.metric("rights_missing") == 2
-        assert await condition(cluster.admin) == ("True", "Active/Active/27")
-        assert await condition(cluster.admin, "registry-0") == ("True", "Active/Active")
-        async with tarsnode(registry, "127.0.0.2") as other:
-            await other.report(POD, "Inactive", "Inactive")
-        line = await registry.service.says("-> 'Inactive/Inactive/27'")
-        assert f"though pod {POD} is not known in the table" in line.string
-        assert await registry.readiness() == (200, "ready\n")
-        assert registry.service.log.count("off for the want of a right") == 1
-
-
-async def test_without_the_right_to_read_pods_callers_are_not_refused_and_states_are_written(cluster: Cluster) -> None:
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    async with limited(cluster, FOLLOW, PATCH_STATUS, CREATE_EVENTS) as registry:
-        await registry.service.says(r"off for the want of a right: refusing [^,]* \(get pods\); grant with")
-        async with tarsnode(registry) as node, tarsnode(registry, "127.0.0.2") as other:
-            await node.report(POD, "Active", "Active")
-            assert await condition(cluster.admin) == ("True", "Active/Active/27")
-            await other.report(POD, "Active", "Active", "28")
-            assert await condition(cluster.admin) == ("True", "Active/Active/28")
-
-
-async def test_without_the_right_to_create_events_only_the_events_are_missing(cluster: Cluster) -> None:
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    async with limited(cluster, FOLLOW, PATCH_STATUS, GET_PODS) as registry:
-        await registry.service.says(r"off for the want of a right: Events [^,]* \(create events\); grant with")
-        async with tarsnode(registry) as node, tarsnode(registry, "127.0.0.2") as other:
-            await node.report(POD, "Active", "Active")
-            await other.refused(POD, "Inactive", "Inactive")
-        assert await registry.metric("events_total", result="left_out") == 1
-    assert await condition(cluster.admin) == ("True", "Active/Active/27")
-    assert await events_about(cluster.admin, POD) == []
-
-
-async def test_without_the_right_to_write_reports_fail_until_it_is_granted_and_queries_go_on(
-    cluster: Cluster,
-) -> None:
-    await cluster.admin.create(hello("10.0.0.1"))
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    options = ("--pod-name=registry-0",)
-    async with limited(cluster, FOLLOW, GET_PODS, CREATE_EVENTS, options=options) as registry:
-        await cluster.admin.create(kube_pod("registry-0", "127.0.0.50"))
-        await registry.service.says(r"states of tarsnodes, own readiness gate \(patch pods/status\); grant with")
-        async with tarsnode(registry) as node, tarsnode(registry, "127.0.0.2") as other:
-            assert "may not write" in await node.refused(POD, "Active", "Active")
-            assert "no address" in await other.refused(POD, "Inactive", "Inactive")
-            assert await registry.ask(HELLO) == lists("10.0.0.1")
-            assert await registry.readiness() == (200, "ready\n")
-            await cluster.admin.grant("limited", FOLLOW, GET_PODS, CREATE_EVENTS, PATCH_STATUS)
-            await registry.until_metric(lambda queued: queued == 0, "reports_queued")
-    assert await condition(cluster.admin) == ("True", "Active/Active/27")
-
-
-@pytest.mark.parametrize("missing", ["tendpoints", "ttemplates", "tframeworkconfigs"])
-async def test_without_the_right_to_follow_something_it_is_not_ready_and_still_takes_reports(
-    cluster: Cluster, missing: str
-) -> None:
-    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
-    rest = [plural for plural in FOLLOW["resources"] if plural != missing]
-    rules = [{**FOLLOW, "resources": rest}, GET_PODS, PATCH_STATUS, CREATE_EVENTS]
-    await cluster.admin.grant("limited", *rules)
-    kubeconfig = cluster.server.kubeconfig(namespace=cluster.namespace, user="limited")
-    async with following(kubeconfig, *QUICK, synced=False) as registry, tarsnode(registry) as node:
-        await registry.until_not_ready(missing)
-        await node.report(POD, "Active", "Active")
-        assert (await node.descriptor("Test", "HelloServer"))[0] == -1
     assert await condition(cluster.admin) == ("True", "Active/Active/27")
 
 
