@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from registry.admin.view import Reports
 from registry.config import Config
+from registry.kube.conditions import GET_PODS, PATCH_STATUS
 from registry.kube.events import CREATE_EVENTS, PodEvents
 from registry.kube.resource import Writing
 from registry.kube.rights import Rights
-from registry.kube.writer import GET_PODS, PATCH_STATUS, Writer
+from registry.kube.writer import Writer
 from registry.model import PodState
 from registry.servants.audit import Audit
 from registry.servants.descriptors import Descriptors

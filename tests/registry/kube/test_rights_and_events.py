@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from registry.kube.conditions import GET_PODS, PATCH_STATUS
 from registry.kube.events import CREATE_EVENTS, PodEvents
 from registry.kube.pods import PodView
 from registry.kube.rates import TokenBucket
 from registry.kube.rights import Rights
 from registry.kube.settings import WriterSettings
-from registry.kube.writer import GET_PODS, PATCH_STATUS
 from tests.support.scripted_pods import FakePods, refusal
 from tests.support.virtual_time import in_virtual_time, now
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from registry.kube.conditions import GET_PODS, PATCH_STATUS
 from registry.kube.pods import Condition
 from registry.kube.reports import MAX_CALLERS, Outcome, Result, Wanted
 from registry.kube.rights import Rights
 from registry.kube.settings import CallerCheck, ReflectorSettings, WriterSettings
-from registry.kube.writer import GET_PODS, PATCH_STATUS, Writer
+from registry.kube.writer import Writer
 from tests.support.scripted_pods import CONDITION, FakePods, refusal
 from tests.support.virtual_time import in_virtual_time, now
 
@@ -299,7 +300,7 @@ async def test_without_the_right_to_read_what_was_written_is_forgotten_in_time()
             await world.report(name=f"pod-{n}")
         await asyncio.sleep(300)
         await world.report()
-        assert len(world.writer._written) == 1
+        assert world.writer.remembered == 1
 
 
 @in_virtual_time

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from registry.kube.conditions import GET_PODS
 from registry.kube.events import PodEvents
 from registry.kube.reports import Outcome, Wanted
 from registry.kube.rights import Rights
 from registry.kube.settings import WriterSettings
-from registry.kube.writer import GET_PODS, Writer
+from registry.kube.writer import Writer
 from registry.model import Kind, Pod, Server
 from registry.servants import memory_states
 from registry.servants.audit import Audit

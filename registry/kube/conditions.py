@@ -1,0 +1,284 @@
+"""What a writer does for one pod: see whether who reports has an address of it, compare its condition, patch it.
+
+Nothing here waits for its turn or tries again later: a failure is the writer's to deal with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from registry.kube.objects import decode_status
+from registry.kube.pods import PodView, condition_patch, decode_pod, pod_path
+from registry.kube.reports import Entry, Outcome, Result, Wanted
+from registry.kube.requests import Failure
+from registry.kube.resource import JSON, STRATEGIC_MERGE_PATCH, Body, Reply, Writing
+from registry.kube.rights import Right, Rights
+from registry.kube.settings import CallerCheck, WriterSettings
+
+GET_PODS: Final = Right("get", "pods", "refusing reports of the wrong caller")
+PATCH_STATUS: Final = Right("patch", "pods/status", "states of tarsnodes, own readiness gate")
+
+_TRIES: Final = 3
+"""Of one turn: a pod may be made again between the read and the patch."""
+
+_MAX_DETAIL: Final = 300
+
+
+class _Refused(Exception):
+    """Something that will never be written."""
+
+    def __init__(self, reason: str, text: str, pod: PodView | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.pod = pod
+
+
+class _Absent(Exception):
+    """There is no such pod in a namespace where pods may not be read."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.namespace = namespace
+
+
+class _MadeAgain(Exception):
+    """The pod is no longer the one that was read."""
+
+
+class PodConditions:
+    """Conditions of pods, as the API server has them. ``done`` is called with every outcome.
+
+    ``requests`` counts by verb and code.
+    """
+
+    def __init__(
+        self,
+        api: Writing,
+        rights: Rights,
+        settings: WriterSettings,
+        clock: Callable[[], float],
+        done: Callable[[Wanted, Outcome], None],
+    ) -> None:
+        self._api = api
+        self._rights = rights
+        self._settings = settings
+        self._clock = clock
+        self._done = done
+        self._written: OrderedDict[tuple[str, str, str], tuple[float, str, str]] = OrderedDict()
+        """Without the right to read: by pod and caller, when what was written."""
+        self.requests: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def remembered(self) -> int:
+        """Pods and callers of which it is known what was written."""
+        return len(self._written)
+
+    def check(self, namespace: str) -> CallerCheck:
+        """What is done about callers in a namespace."""
+        wanted = self._settings.caller_check
+        if wanted is not CallerCheck.AUTO:
+            return wanted
+        return CallerCheck.ENFORCE if self._rights.may(GET_PODS, namespace) else CallerCheck.WARN
+
+    async def write(self, taken: list[Entry], settled: list[Entry]) -> None:
+        """Write the newest of the reports; ``settled`` gets those that need nothing more. Raises Failure."""
+        absent: set[str] = set()
+        for _ in range(_TRIES + len(taken[-1].wanted.namespaces)):
+            waiting = [entry for entry in taken if entry not in settled]
+            try:
+                pod, namespace = await self._find([entry.wanted for entry in waiting], absent)
+                accepted, suspect = self._accepted(waiting, pod, namespace, settled)
+                if accepted:
+                    outcome = await self._patch(accepted[-1], pod, namespace, suspect)
+                    self._done(accepted[-1].wanted, outcome)
+                    for entry in accepted:
+                        entry.settle(outcome)
+                    settled += accepted
+                return
+            except _MadeAgain:
+                continue
+            except _Absent as elsewhere:
+                absent.add(elsewhere.namespace)
+            except _Refused as refused:
+                for entry in waiting:
+                    if entry not in settled:
+                        self._refuse(entry, refused, settled, entry.wanted.namespaces[0])
+                return
+        raise Failure("conflict", "the pod is made again and again")
+
+    def _accepted(
+        self, waiting: list[Entry], pod: PodView | None, namespace: str, settled: list[Entry]
+    ) -> tuple[list[Entry], str]:
+        """Those whose callers may speak for the pod, and why the newest of them should not have been among them."""
+        check = self.check(namespace)
+        accepted: list[Entry] = []
+        suspect = ""
+        for entry in waiting:
+            suspect = _suspect(entry.wanted, pod) if check is not CallerCheck.OFF else ""
+            if suspect and check is CallerCheck.ENFORCE:
+                if pod is not None and not pod.addresses:
+                    raise Failure("no_address", f"{namespace}/{pod.name} has no address yet")
+                self._refuse(entry, _Refused("wrong_caller", suspect, pod), settled, namespace)
+                suspect = ""
+            else:
+                accepted.append(entry)
+        return accepted, suspect
+
+    def _refuse(self, entry: Entry, refused: _Refused, settled: list[Entry], namespace: str) -> None:
+        outcome = Outcome(Result.REFUSED, refused.reason, str(refused), namespace, pod=refused.pod)
+        self._done(entry.wanted, outcome)
+        entry.settle(outcome)
+        settled.append(entry)
+
+    async def _find(self, wanted: list[Wanted], absent: set[str]) -> tuple[PodView | None, str]:
+        """The pod, None where it may not be read, and its namespace, which is none of ``absent``.
+
+        Raises _Refused where there is none.
+        """
+        name, namespaces = wanted[-1].name, wanted[-1].namespaces
+        elsewhere: PodView | None = None
+        for namespace in namespaces:
+            if namespace in absent:
+                continue
+            if not self._rights.may(GET_PODS, namespace):
+                return None, namespace
+            reply = await self._send("get", "GET", pod_path(namespace, name))
+            if reply.status == 404:
+                continue
+            if reply.status == 403:
+                self._rights.refused(GET_PODS, namespace)
+                return None, namespace
+            self._ok(reply)
+            try:
+                pod = decode_pod(namespace, name, reply.body)
+            except msgspec.MsgspecError as error:
+                raise Failure("bad_answer", f"a pod that can't be read: {error}") from None
+            if len(namespaces) == 1 or any(each.peer in pod.addresses for each in wanted):
+                return pod, namespace
+            elsewhere = elsewhere or pod
+        if elsewhere is not None:
+            return elsewhere, elsewhere.namespace
+        raise _Refused("no_pod", f"there is no pod {name} in {', '.join(namespaces)}")
+
+    async def _patch(self, entry: Entry, pod: PodView | None, namespace: str, suspect: str) -> Outcome:
+        wanted, condition = entry.wanted, entry.wanted.condition
+        now = datetime.now(UTC)
+        if pod is not None:
+            known = pod.condition(condition.type)
+            before, status = (known.reason or "", known.status) if known else ("", "")
+            unchanged = known is not None and known.says(condition)
+            uid = pod.uid
+        else:
+            status, before = self._remembered(wanted, namespace)
+            unchanged = (status, before) == (condition.text, condition.reason)
+            uid = ""
+        if unchanged and entry.tried is not None:
+            # It was patched, and the answer got lost.
+            return Outcome(Result.WRITTEN, "", "", namespace, entry.tried, pod, suspect)
+        if unchanged:
+            return Outcome(Result.UNCHANGED, "", "", namespace, before, pod, suspect)
+        patch = condition_patch(condition, uid, now if status != condition.text else None)
+        path = pod_path(namespace, wanted.name, "status")
+        entry.tried = before
+        reply = await self._send("patch", "PATCH", path, patch, STRATEGIC_MERGE_PATCH)
+        entry.tried = None
+        if reply.status == 404:
+            if pod is not None:
+                raise _MadeAgain  # it may be gone, or made again
+            raise _Absent(namespace)
+        if reply.status in (409, 422) and pod is not None and await self._made_again(pod):
+            raise _MadeAgain
+        if reply.status in (400, 413, 422):
+            raise _Refused("invalid", f"the API server does not take it: {_detail(reply)}", pod)
+        if reply.status == 403:
+            self._rights.refused(PATCH_STATUS, namespace)
+        self._ok(reply)
+        if pod is None:
+            self._remember(wanted, namespace)
+        return Outcome(Result.WRITTEN, "", "", namespace, before, pod, suspect)
+
+    async def _made_again(self, pod: PodView) -> bool:
+        reply = await self._send("get", "GET", pod_path(pod.namespace, pod.name))
+        if reply.status == 404:
+            return True
+        self._ok(reply)
+        try:
+            return decode_pod(pod.namespace, pod.name, reply.body).uid != pod.uid
+        except msgspec.MsgspecError as error:
+            raise Failure("bad_answer", f"a pod that can't be read: {error}") from None
+
+    # -- what was written, where it can't be read -----------------------------------------------------------------
+
+    def _remembered(self, wanted: Wanted, namespace: str) -> tuple[str, str]:
+        at, status, reason = self._written.get((namespace, wanted.name, wanted.peer), (0.0, "", ""))
+        return (status, reason) if self._clock() - at < self._settings.remembered_for else ("", "")
+
+    def _remember(self, wanted: Wanted, namespace: str) -> None:
+        now = self._clock()
+        key = (namespace, wanted.name, wanted.peer)
+        self._written[key] = (now, wanted.condition.text, wanted.condition.reason)
+        self._written.move_to_end(key)
+        while now - next(iter(self._written.values()))[0] >= self._settings.remembered_for:
+            self._written.popitem(last=False)
+            if not self._written:
+                return
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def _send(
+        self, verb: str, method: str, path: str, body: Body | None = None, content_type: str = JSON
+    ) -> Reply:
+        """An answer, whatever it says. Raises Failure where there is none."""
+        timeout = self._settings.api_timeout
+        for last in (False, True):
+            try:
+                async with asyncio.timeout(timeout):
+                    reply = await self._api.send(method, path, body, content_type)
+            except ConnectionError as error:
+                self.requests[verb, "none"] += 1
+                raise Failure("connection", str(error), unreachable=True) from None
+            except TimeoutError:
+                self.requests[verb, "none"] += 1
+                text = f"the API server did not answer within {timeout:g} s"
+                raise Failure("timeout", text, unreachable=True) from None
+            self.requests[verb, str(reply.status)] += 1
+            if reply.status != 401 or last:
+                return reply
+            await self._api.reload()
+        raise AssertionError("not reached")
+
+    def _ok(self, reply: Reply) -> None:
+        """Raises Failure where an answer is no success."""
+        if reply.status < 300:
+            return
+        detail = _detail(reply)
+        if reply.status == 403:
+            raise Failure("forbidden", f"the registry may not write this state: {detail}")
+        reason = {401: "unauthorized", 409: "conflict", 429: "throttled", 503: "unavailable"}.get(reply.status, "")
+        reason = reason or ("server" if reply.status >= 500 else "refused")
+        raise Failure(reason, f"the API server answered {detail}", retry_after=reply.retry_after)
+
+
+def _suspect(wanted: Wanted, pod: PodView | None) -> str:
+    """Why a caller may not speak for a pod; "" where it may. Where the pod can't be read, the table has to do."""
+    if not wanted.peer:
+        return ""
+    if pod is not None:
+        if wanted.peer in pod.addresses:
+            return ""
+        return f"{wanted.peer} is no address of pod {pod.namespace}/{pod.name} ({', '.join(sorted(pod.addresses))})"
+    if wanted.listed:
+        return ""
+    known = "has another address" if wanted.listed is False else "is not known"
+    return f"pod {wanted.name} {known} in the table, and may not be read: {wanted.peer} can't be checked"
+
+
+def _detail(reply: Reply) -> str:
+    status = decode_status(reply.body)
+    return f"{reply.status} {status.reason}: {status.message or 'no reason given'}".replace(" :", ":")[:_MAX_DETAIL]
