@@ -104,8 +104,8 @@ class Fleet:
         """Report as a tarsnode does: whatever is answered, it goes on."""
         self.states += self.last.get(name) != present
         self.last[name] = present
-        began = time.monotonic()
         async with self.tarsnode(name) as node:
+            began = time.monotonic()
             try:
                 await node.report(name, "Active", present, PID)
                 self.codes[0] += 1

@@ -19,6 +19,7 @@ RELEASE: Final = "tars.io/ServerID"
 GATE: Final = "tars.io/active"
 AT_A_TIME: Final = 8
 PAUSE: Final = 0.05
+PAGE: Final = 500
 WATCHES_FOR: Final = 3600.0
 
 IN_ORDER: Final = ("PodScheduled", "Initialized", "ContainersReady")
@@ -110,14 +111,19 @@ class TarsController:
     async def _follow(self) -> None:
         """List, then watch until that ends."""
         selector = f"{APP},{SERVER}"
-        found = await self._admin.list(PODS, labelSelector=selector)
         servers = set(self._pods)
         self._pods.clear()
-        for pod in found["items"]:
-            servers.add(self._take(pod))
+        more = {"continue": ""}
+        while True:
+            found = await self._admin.list(PODS, labelSelector=selector, limit=str(PAGE), **more)
+            for pod in found["items"]:
+                servers.add(self._take(pod))
+            version = found["metadata"]["resourceVersion"]
+            more["continue"] = found["metadata"].get("continue", "")
+            if not more["continue"]:
+                break
         for server in servers:
             self._note(server)
-        version = found["metadata"]["resourceVersion"]
         async with self._admin.watch(PODS, labelSelector=selector, resourceVersion=version) as watch:
             while (event := await watch.next(WATCHES_FOR)) and event["type"] != "ERROR":
                 self.seen_at[event["object"]["metadata"]["name"]] = self._clock()
