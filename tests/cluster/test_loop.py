@@ -168,6 +168,11 @@ async def test_a_report_makes_a_pod_ready_and_an_active_endpoint_and_nothing_els
         seen = await loop.pod(0, lambda pod: condition(pod, "Ready") == "True")
         assert reported(seen) == ("Active", "Active", "26")
         await loop.answers(addresses[0], inactive=(addresses[1],))
+    value, active, inactive = await loop.registry.client.call("findObjectById4All", HELLO)
+    assert (value, [each.host for each in active], [each.host for each in inactive]) == (
+        0,
+        *([each] for each in addresses),
+    )
     found = await loop.cluster.admin.get(TENDPOINTS, NAME)
     states = [(pod["settingState"], pod["presentState"], pod["pid"]) for pod in found["status"]["pods"]]
     assert states == [("Active", "Active", "26"), ("", "", "")]
