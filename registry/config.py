@@ -144,7 +144,8 @@ class ServiceSettings:
     pod_name: str = setting(
         "",
         "The registry's own pod, whose condition tars.io/active says that it is ready, for pods with that readiness "
-        "gate. By default what PodName, POD_NAME or HOSTNAME say inside a pod, and elsewhere none.",
+        "gate. By default what PodName, POD_NAME or HOSTNAME say inside a pod, and elsewhere none. off for none: then "
+        "its condition is left alone.",
     )
     log_level: LogLevel = setting(LogLevel.INFO, "The least serious messages that are logged.", reloadable=True)
     log_format: LogFormat = setting(LogFormat.TEXT, "How log lines are written, to standard error.")
@@ -186,7 +187,9 @@ class ServiceSettings:
 
     @property
     def chosen_pod_name(self) -> str:
-        """The registry's own pod; "" where it is in none."""
+        """The registry's own pod; "" where it is in none, or is not to look after it."""
+        if self.pod_name.lower() == "off":
+            return ""
         named = next((os.environ[name] for name in _POD_NAME if os.environ.get(name)), "")
         return self.pod_name or (named if inside_pod() else "")
 

@@ -183,6 +183,14 @@ def test_inside_a_pod_source_and_own_host_are_those_of_the_cluster(
     assert (told.chosen_source, told.chosen_self_host) == (SourceKind.DIRECTORY, "me")
 
 
+def test_the_own_pod_is_the_one_that_is_named_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("HOSTNAME", "registry-7")
+    assert load({}, {}, None).service.chosen_pod_name == "registry-7"
+    assert load({"pod_name": "other"}, {}, None).service.chosen_pod_name == "other"
+    assert load({"pod_name": "off"}, {}, None).service.chosen_pod_name == ""
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
