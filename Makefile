@@ -115,6 +115,11 @@ docs: $(RUN_READY) ## Make the reference pages that come from the code
 	$(BIN)/python -c 'import sys; from registry.config import reference_page; sys.stdout.write(reference_page())' > docs/settings.md
 	$(BIN)/python -c 'import sys; from registry.admin.reference import reference_page; sys.stdout.write(reference_page())' > docs/metrics.md
 
+.PHONY: manifests
+manifests: $(DEV_READY) ## Make deploy/ and the chart's table and schema of values from chart and code (needs Go)
+	tests/chart/install
+	$(BIN)/python -m tests.chart.generate
+
 .PHONY: clean
 clean: ## Remove .venv and everything else that was made here
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov
