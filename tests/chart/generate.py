@@ -98,9 +98,7 @@ def _value_of(item: Setting) -> dict[str, Any]:
 def values_table() -> str:
     """Every value with its default and meaning, from the comments of values.yaml, as Markdown."""
     rows = ["| value | default | |", "|---|---|---|"]
-    rows += [
-        f"| `{name}` | {default} | {meaning} |" for name, default, meaning in documented(CHART / "values.yaml")
-    ]
+    rows += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in documented(CHART / "values.yaml")]
     return "\n".join(rows) + "\n"
 
 
@@ -143,7 +141,7 @@ def readme() -> str:
 
 def manifests(helm: Helm) -> dict[str, str]:
     """The files of deploy/, by name."""
-    crds = "".join(f"---\n{file.read_text()}" for file in sorted((CHART / "charts/tars-crds/crds").glob("*.yaml")))
+    crds = "".join(file.read_text() for file in sorted((CHART / "charts/tars-crds/crds").glob("*.yaml")))
     files = {
         "crds.yaml": "# TEndpoint, TTemplate and TFrameworkConfig, for a cluster that does not have them. Never apply\n"
         "# this where a chart of TARS has made them: it would take their place. With\n"

@@ -11,13 +11,23 @@ from typing import Any, Final
 import pytest
 import yaml
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from registry import config as registry_config
 from registry.sources.kubernetes import KubernetesSettings
 from tests.chart.generate import OWN_VALUES, documented, files
-from tests.chart.tools import CHART, KUBERNETES, ROOT, Helm, HelmError, Object, Values, configuration, container
-from tests.chart.tools import of_kind, one
+from tests.chart.tools import (
+    CHART,
+    KUBERNETES,
+    ROOT,
+    Helm,
+    HelmError,
+    Object,
+    Values,
+    configuration,
+    container,
+    of_kind,
+    one,
+)
 from tests.chart.variants import ALL_ON, VARIANTS, any_values
 
 pytestmark = pytest.mark.chart
@@ -476,9 +486,7 @@ def test_a_wrong_value_is_refused_by_its_name(values: Values, said: str, helm: H
 
 def test_an_old_cluster_is_refused(helm: Helm) -> None:
     for version, fits in (("1.20.15", False), ("1.21.0", True), ("1.33.1-gke.100", True)):
-        command: Callable[[], str] = lambda version=version: helm.run(
-            "template", "r", CHART, "--kube-version", version
-        )
+        command: Callable[[], str] = lambda version=version: helm.run("template", "r", CHART, "--kube-version", version)
         if fits:
             command()
         else:

@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
+from tests.chart.schemas import LOCATION
+
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "charts" / "tars-registry"
 INSTALL: Final = Path(__file__).with_name("install")
@@ -113,3 +115,26 @@ def container(objects: list[Object]) -> Object:
 def as_json(objects: list[Object]) -> str:
     """As one document that every tool reads."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+class Kubeconform:
+    """kubeconform with schemas in a folder, and no others."""
+
+    def __init__(self, programs: Path, schemas: Path) -> None:
+        self._argv = [
+            str(programs / "kubeconform"),
+            "-strict",
+            f"-schema-location={schemas}/{LOCATION}",
+            # Whoever defines these is the Prometheus operator.
+            "-skip=ServiceMonitor,PrometheusRule",
+            "-summary",
+            "-output=json",
+        ]
+
+    def check(self, objects: list[Object]) -> list[str]:
+        """What is wrong with objects, and with which; raises where not all of them were looked at."""
+        text = "---\n".join(yaml.safe_dump(each) for each in objects)
+        done = subprocess.run(self._argv, input=text, capture_output=True, text=True, check=False)
+        answer = json.loads(done.stdout)
+        assert sum(answer["summary"].values()) == len(objects), done.stdout + done.stderr
+        return [f"{each['kind']} {each['name']}: {each['msg']}" for each in answer["resources"]]
