@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import pytest_asyncio
 from tests.chart import schemas
 from tests.chart.tools import Helm, Kubeconform, find
 from tests.cluster import apiserver
-from tests.cluster.apiserver import ApiServer
-from tests.cluster.client import NAMESPACES, Client
+from tests.cluster.apiserver import SERVED_WITHIN, ApiServer
+from tests.cluster.client import NAMESPACES, ApiError, Client, Resource
 from tests.cluster.controllers import Controllers
+from tests.cluster.programs import POLL_INTERVAL
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ async def empty_server(
         async with server.client() as admin:
             for kind in ("ServiceMonitor", "PrometheusRule"):
                 await admin.create(_stand_in(kind))
+                await _served(admin, Resource("monitoring.coreos.com/v1", f"{kind.lower()}s"))
         yield server
 
 
@@ -91,6 +94,19 @@ async def kubeconform(
     async with empty_server.client() as admin:
         schemas.write(await admin.request("GET", "/openapi/v2"), folder)
     return Kubeconform(chart_programs, folder)
+
+
+async def _served(admin: Client, resource: Resource) -> None:
+    """Wait until objects of a kind that has just been defined can be listed."""
+    async with asyncio.timeout(SERVED_WITHIN):
+        while True:
+            try:
+                await admin.request("GET", resource.path())
+                return
+            except ApiError as error:
+                if error.code not in (404, 429, 503):
+                    raise
+                await asyncio.sleep(POLL_INTERVAL)
 
 
 def _stand_in(kind: str) -> dict[str, object]:
