@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +91,15 @@ async def pods(release: Release) -> list[Object]:
     return [each for each in found["items"] if "deletionTimestamp" not in each["metadata"]]
 
 
+async def until_pods(release: Release, wanted: Callable[[list[Object]], bool]) -> None:
+    """Wait until the pods are so."""
+    async with asyncio.timeout(30):
+        while True:
+            if wanted(await pods(release)):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def until_addresses(release: Release, count: int) -> None:
     """Wait until the Service gives exactly the addresses of so many pods."""
     async with asyncio.timeout(30):
@@ -126,9 +135,7 @@ async def test_a_release_is_installed_changed_rolled_back_and_uninstalled(releas
 
     await run(release, "uninstall", NAME, "--wait")
     assert await made(release) == set()
-    async with asyncio.timeout(30):
-        while await pods(release):
-            await asyncio.sleep(0.05)
+    await until_pods(release, lambda there: not there)
     for name in ("tendpoints", "ttemplates", "tframeworkconfigs"):
         assert await release.admin.get(CRDS, f"{name}.k8s.tars.io")
 
@@ -137,9 +144,7 @@ async def test_a_pod_is_replaced_only_when_another_is_ready(release: Release, tm
     """With the gate, a pod is Ready when the registry in it says so; nobody says so for the new one."""
     gate = {"readinessGate": {"enabled": True}}
     await run(release, "install", NAME, CHART, values=gate)
-    async with asyncio.timeout(30):
-        while len([each for each in await pods(release) if each["status"].get("podIP")]) < 2:
-            await asyncio.sleep(0.05)
+    await until_pods(release, lambda there: len([each for each in there if each["status"].get("podIP")]) == 2)
     objects = release.helm.render(gate)
     token = await release.admin.service_account_token(NAME)
     kubeconfig = release.server.kubeconfig(token=token, namespace=release.namespace)
@@ -164,7 +169,7 @@ async def test_a_pod_is_replaced_only_when_another_is_ready(release: Release, tm
 async def test_an_existing_service_of_the_same_name_is_not_taken_over(release: Release) -> None:
     theirs = {"metadata": {"name": "tars-tarsregistry"}, "spec": {"clusterIP": "None", "ports": [{"port": 17890}]}}
     await release.admin.create({"apiVersion": "v1", "kind": "Service", **theirs})
-    with pytest.raises(HelmError, match="tars-tarsregistry.*exists and cannot be imported"):
+    with pytest.raises(HelmError, match=r"tars-tarsregistry.*exists and cannot be imported"):
         await run(release, "install", NAME, CHART)
     await run(release, "install", NAME, CHART, values={"service": {"name": "registry-next"}})
     await run(release, "uninstall", NAME)

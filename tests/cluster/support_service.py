@@ -63,6 +63,11 @@ class Registry:
         async with self._pages.get("/readyz") as response:
             return response.status, await response.text()
 
+    async def page(self, path: str) -> str:
+        """The text of a page of the admin port."""
+        async with self._pages.get(path) as response:
+            return await response.text()
+
     async def until_ready(self, timeout: float = HAPPENS_WITHIN) -> None:
         """Wait until /readyz says so."""
         status, text = await self.readiness()
