@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,7 @@ class Restarts:
     queries: Count = field(default_factory=Count)
     errors: list[str] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
+    drained_within: float = DRAINED_WITHIN
     statuses: set[int] = field(default_factory=set)
     client: str = ""
 
@@ -58,20 +59,22 @@ class Restarts:
         """Nothing was lost, and every registry ended as it should."""
         worked = self.calls.done > 0 and self.queries.done > 0
         lost = self.calls.failed or self.queries.failed
-        return worked and not lost and self.statuses == {0} and max(self.drains) <= DRAINED_WITHIN
+        return worked and not lost and self.statuses == {0} and max(self.drains) <= self.drained_within
 
 
 class _Registry:
     """One of the pair."""
 
-    def __init__(self, manifests: Path) -> None:
+    def __init__(self, manifests: Path, options: Sequence[str], noticed_after: float) -> None:
         self._manifests = manifests
+        self._options = options
+        self._noticed_after = noticed_after
         self._stack = contextlib.AsyncExitStack()
         self.service: Service | None = None
 
     async def start(self, address: ClusterService) -> None:
         """Start one, and let callers go to it once it is ready."""
-        self.service = await self._stack.enter_async_context(serving(self._manifests, *OPTIONS))
+        self.service = await self._stack.enter_async_context(serving(self._manifests, *self._options))
         address.ports.append(self.service.query_port)
 
     async def replace(self, address: ClusterService, seen: Restarts) -> None:
@@ -81,7 +84,7 @@ class _Registry:
         clock = asyncio.get_running_loop().time
         began = clock()
         service.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(NOTICED_AFTER)
+        await asyncio.sleep(self._noticed_after)
         address.ports.remove(service.query_port)
         seen.statuses.add(await service.process.wait())
         seen.drains.append(clock() - began)
@@ -89,13 +92,17 @@ class _Registry:
         await self.start(address)
 
     async def close(self) -> None:
-        """Stop it for good."""
+        """Stop it for good, without the delay that callers would need."""
+        if self.service is not None and self.service.process.returncode is None:
+            self.service.process.send_signal(signal.SIGINT)
         await self._stack.aclose()
 
 
 @contextlib.asynccontextmanager
-async def _pair(manifests: Path, address: ClusterService) -> AsyncIterator[list[_Registry]]:
-    pair = [_Registry(manifests), _Registry(manifests)]
+async def _pair(
+    manifests: Path, address: ClusterService, options: Sequence[str], noticed_after: float
+) -> AsyncIterator[list[_Registry]]:
+    pair = [_Registry(manifests, options, noticed_after) for _ in range(2)]
     try:
         for registry in pair:
             await registry.start(address)
@@ -106,18 +113,25 @@ async def _pair(manifests: Path, address: ClusterService) -> AsyncIterator[list[
 
 
 async def roll(
-    argv: list[str], folder: Path, rounds: int, told: Callable[[int, Restarts], None] = lambda *_: None
+    argv: list[str],
+    folder: Path,
+    rounds: int,
+    told: Callable[[int, Restarts], None] = lambda *_: None,
+    options: Sequence[str] = OPTIONS,
+    noticed_after: float = NOTICED_AFTER,
+    drained_within: float = DRAINED_WITHIN,
 ) -> Restarts:
     """Restart both registries of a pair, one after the other, so many times; ``told`` after each round.
 
-    ``argv`` starts the TarsGo client.
+    ``argv`` starts the TarsGo client, ``options`` are those of the registries. For ``noticed_after`` seconds callers
+    are still sent to one that stops, and it must end within ``drained_within``.
     """
     manifests = folder / "manifests"
     manifests.mkdir()
-    seen = Restarts()
+    seen = Restarts(drained_within=drained_within)
     async with saying_hello("127.0.0.1", "127.0.0.2") as port, ClusterService() as address:
         write(manifests / "hello.yaml", hello("127.0.0.1", "127.0.0.2", port=port))
-        async with _pair(manifests, address) as pair, contextlib.AsyncExitStack() as stack:
+        async with _pair(manifests, address, options, noticed_after) as pair, contextlib.AsyncExitStack() as stack:
             locator = f"tars.tarsregistry.QueryObj@tcp -h 127.0.0.1 -p {address.port}"
             clients = [RealClient(argv, locator=locator, folder=folder, refresh_ms=REFRESH_MS) for _ in range(CLIENTS)]
             for client in clients:
