@@ -15,7 +15,7 @@ ARGS ?=
 
 # A folder that does not exist is left out, so that a part of the tree can be checked on its own.
 PACKAGES := $(wildcard jce tars_protocol registry)
-CODE := $(PACKAGES) $(wildcard tests benchmarks)
+CODE := $(PACKAGES) $(wildcard image tests benchmarks)
 
 # Stamps: a file each for what is in .venv, so that a repeat does nothing.
 VENV_MADE := $(VENV)/.stamp-made
@@ -66,6 +66,7 @@ lint: $(DEV_READY) ## Check style, types and layers, without the tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
 
 .PHONY: prove
 prove: prove-outages prove-rolling prove-fleet ## Long proofs with reports in docs/proofs/ (25 minutes)
@@ -85,6 +86,22 @@ prove-fleet: $(DEV_READY) ## Have 2,000 tarsnodes report, through half a minute 
 .PHONY: test-matrix
 test-matrix: ## Run the tests on each Python that can be had, 3.11 and newer
 	@exec tests/matrix $(ARGS)
+
+# --------------------------------------------------------------------------------------------- ship
+
+VERSION = $$(sed -nE 's/^version = "(.*)"$$/\1/p' pyproject.toml)
+
+.PHONY: image
+image: ## Build the container image (buildah, podman or docker; docs/image.md)
+	@exec image/build
+
+.PHONY: sbom
+sbom: $(DEV_READY) ## Write down what is in the image and the wheel (CycloneDX, into build/)
+	@rm -rf build/wheel && mkdir -p build
+	@pip="$(PIP)"; $$pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	image/build --save build/image.tar
+	$(BIN)/python -m image.sbom wheel build/wheel/*.whl --output build/tars-registry-$(VERSION)-wheel.cdx.json
+	$(BIN)/python -m image.sbom image build/image.tar --output build/tars-registry-$(VERSION)-image.cdx.json
 
 # -------------------------------------------------------------------------------------------- change
 
@@ -119,6 +136,10 @@ docs: $(RUN_READY) ## Make the reference pages that come from the code
 manifests: $(DEV_READY) ## Make deploy/ and the chart's table and schema of values from chart and code (needs Go)
 	tests/chart/install
 	$(BIN)/python -m tests.chart.generate
+
+.PHONY: licences
+licences: $(DEV_READY) ## Make docs/licences.md from the metadata of what is shipped
+	$(BIN)/python -m image.licences
 
 .PHONY: clean
 clean: ## Remove .venv and everything else that was made here

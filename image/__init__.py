@@ -1,1 +1,1 @@
-"""What makes the container image and says what is in it. No part of the wheel."""
+"""What makes the container image, and says what is in it and in the wheel. No part of either."""

@@ -38,7 +38,18 @@ LEFT_OUT = (
     *(f"{STDLIB}/{name}/*" for name in ("curses", "dbm", "sqlite3")),
     *(
         f"{STDLIB}/lib-dynload/{name}.*"
-        for name in ("_curses", "_curses_panel", "_dbm", "_gdbm", "_sqlite3", "_test*", "_xx*", "nis", "readline", "xx*")
+        for name in (
+            "_curses",
+            "_curses_panel",
+            "_dbm",
+            "_gdbm",
+            "_sqlite3",
+            "_test*",
+            "_xx*",
+            "nis",
+            "readline",
+            "xx*",
+        )
     ),
     # Documentation; copyright files are copied apart.
     "/usr/share/*",
@@ -66,24 +77,28 @@ def output_of(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
 
 
-def owner_of(path: str) -> str:
+def real_folder(name: str) -> Path:
+    """The folder that a file lies in, whatever links lead there."""
+    return Path(name).parent.resolve()
+
+
+def owner_of(name: str) -> str:
     """The Debian package of a file, as it is called in dpkg's database (``libc6:amd64``).
 
     Where ``/lib`` is a link to ``/usr/lib`` the database may know the file by either name.
     """
-    real = os.path.realpath(path)
-    names = {path, real, real.removeprefix("/usr"), os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))}
-    for name in sorted(names | {name.removeprefix("/usr") for name in names}):
-        found = subprocess.run(["dpkg-query", "--search", name], capture_output=True, text=True)
+    names = {name, str(Path(name).resolve()), str(real_folder(name) / Path(name).name)}
+    for candidate in sorted(names | {name.removeprefix("/usr") for name in names}):
+        found = subprocess.run(["dpkg-query", "--search", candidate], check=False, capture_output=True, text=True)
         if found.returncode == 0:
             return found.stdout.partition(": ")[0]
-    raise SystemExit(f"no Debian package owns {path}: what is it linked from?")
+    raise SystemExit(f"no Debian package owns {name}: what is it linked from?")
 
 
 def files_of(package: str) -> list[str]:
     """The files and links of a Debian package (no folders)."""
     names = output_of("dpkg-query", "--listfiles", package).splitlines()
-    return [name for name in names if os.path.islink(name) or os.path.isfile(name)]
+    return [name for name in names if Path(name).is_symlink() or Path(name).is_file()]
 
 
 def is_elf(path: Path) -> bool:
@@ -122,7 +137,7 @@ def copy(name: str, into: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         if not target.is_symlink():
-            target.symlink_to(os.readlink(source))
+            target.symlink_to(source.readlink())
     elif not target.exists():
         shutil.copyfile(source, target)
         # Never setuid, setgid or sticky, and writable for nobody but root.
@@ -169,9 +184,9 @@ def libraries_in(package: str, linked: set[str]) -> Iterator[str]:
 
     Not just that one: libc loads its parts for name look-ups by name. Converters, engines and the like lie deeper.
     """
-    places = {os.path.realpath(os.path.dirname(name)) for name in linked} | {"/usr/lib64", "/lib64"}
+    places = {*map(real_folder, linked), Path("/lib64").resolve()}
     for name in files_of(package):
-        if os.path.realpath(os.path.dirname(name)) in places:
+        if real_folder(name) in places:
             yield name
 
 

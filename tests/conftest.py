@@ -17,7 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("ci" if IN_CI else "default")
 
-NEEDS_MORE_THAN_PYTHON = ("alerts", "chart", "clients", "cluster")
+NEEDS_MORE_THAN_PYTHON = ("alerts", "chart", "clients", "cluster", "image")
 """Markers of tests that need programs which .ci/run installs: there, a skip of one is a failure."""
 
 
