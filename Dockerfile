@@ -37,7 +37,7 @@ COPY registry registry
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /opt/build/bin/pip --python /opt/tars-registry/bin/python install --no-deps --no-index --no-compile /dist/*.whl \
     && rm /opt/tars-registry/bin/[Aa]ctivate* \
-    && python3.11 -m compileall -q --invalidation-mode unchecked-hash /opt/tars-registry/lib
+    && python3.11 -m compileall -f -q --invalidation-mode unchecked-hash /opt/tars-registry/lib
 
 FROM scratch
 ARG VERSION=0.1.0

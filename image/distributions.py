@@ -48,6 +48,9 @@ CORRECTED: Final = {
 """Packages whose metadata does not say all."""
 
 
+_SPDX: Final = get_spdx_licensing()
+
+
 class LicenceError(Exception):
     """A licence that is not known, or not allowed."""
 
@@ -94,7 +97,9 @@ def licence_of(metadata: Message) -> str:
     told = CORRECTED.get(normalised(name)) or metadata["License-Expression"] or metadata["License"] or ""
     told = SPELLINGS.get(told.strip(), told.strip())
     try:
-        return str(get_spdx_licensing().parse(told, validate=True, strict=True))
+        if not told:
+            raise ExpressionError("nothing is said")
+        return str(_SPDX.parse(told, validate=True, strict=True))
     except ExpressionError as error:
         raise LicenceError(
             f"{name} {metadata['Version']}: its metadata says {told[:60]!r}, which is no SPDX expression ({error}); "
@@ -113,7 +118,7 @@ def allowed(expression: str) -> bool:
             return any(map(holds, node.args))
         return str(node) in ALLOWED
 
-    return holds(get_spdx_licensing().parse(expression, validate=True, strict=True))
+    return holds(_SPDX.parse(expression, validate=True, strict=True))
 
 
 def require_allowed(what: str, expression: str) -> None:
@@ -135,7 +140,7 @@ def _crates(documents: Iterable[str]) -> Iterator[Crate]:
                 ]
                 # What Cargo's metadata once allowed instead of OR.
                 licence = " AND ".join(choices).replace("/", " OR ")
-                yield Crate(part["name"], part["version"], str(get_spdx_licensing().parse(licence)))
+                yield Crate(part["name"], part["version"], str(_SPDX.parse(licence)))
 
 
 def distribution(metadata_text: str, part_lists: Iterable[str] = ()) -> Distribution:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -21,9 +22,24 @@ INSTALL: Final = Path(__file__).with_name("install")
 BUILT_WITHIN: Final = 600.0
 STOPPED_WITHIN: Final = 60.0
 
-OWN_LIMITS: Final = ("--ulimit=host", "--network=host", "--log-driver=none")
-"""What lets a container run here whatever this machine is: its own limits of files and processes, which may be lower
-than those that podman would set, and its loopback."""
+
+def limit(kind: int, wanted: int) -> int:
+    """That much of something, or what this process may have at most where that is less."""
+    hard = resource.getrlimit(kind)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+OPEN_FILES: Final = limit(resource.RLIMIT_NOFILE, 65_536)
+PROCESSES: Final = limit(resource.RLIMIT_NPROC, 4_096)
+
+OWN_LIMITS: Final = (
+    f"--ulimit=nofile={OPEN_FILES}:{OPEN_FILES}",
+    f"--ulimit=nproc={PROCESSES}:{PROCESSES}",
+    "--network=host",
+    "--log-driver=none",
+)
+"""What lets a container run here whatever this machine is. podman itself would set limits that a machine whose root
+may not raise its own refuses; the network is this machine's loopback."""
 
 
 def cache() -> Path:

@@ -135,7 +135,7 @@ def test_python_is_the_only_program_of_the_system(built: Built) -> None:
         "*/ensurepip/*",
         "*.whl",
         "*.a",
-        "*.h",
+        "usr/include/*",
         "*/distutils/*",
         "src/*",
         "dist/*",

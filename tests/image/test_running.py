@@ -137,16 +137,16 @@ async def test_restricted_as_in_kubernetes_it_serves_a_thousand_servers_and_drai
 async def test_the_printed_commands_run_it(tools: Tools, built: Built) -> None:
     """Each `docker run` of docs/image.md that serves a folder; ports are those of this machine that are free."""
     page = (ROOT / "docs" / "image.md").read_text()
-    commands = re.findall(r"^docker run (.*(?:\\\n.*)*)$", page, re.MULTILINE)
+    commands = re.findall(r"^docker run ((?:.*\\\n)*.*)$", page, re.MULTILINE)
     serving = [command for command in commands if "--manifests" in command]
     assert serving
     for command in serving:
         words = shlex.split(command.replace("\\\n", " ").replace("$PWD", str(ROOT)))
         words = [built.name if word.startswith("tars-registry:") else word for word in words]
-        # The network is this machine's, so nothing is published.
-        while "-p" in words:
-            del words[words.index("-p") : words.index("-p") + 2]
-        words = [word for word in words if not word.startswith("--metrics-listen")]
+        # The network is this machine's: nothing is published, and other ports are listened on.
+        for option in ("-p", "--metrics-listen"):
+            while option in words:
+                del words[words.index(option) : words.index(option) + 2]
         async with running(tools, [*words, *FREE_PORTS, "--drain-delay=0"]) as container:
             async with Client("127.0.0.1", container.query_port, SERVANT, QUERY) as client:
                 assert len((await client.call("findObjectById4Any", "Test.HelloServer.HelloObj"))[1]) == 2
@@ -176,7 +176,7 @@ names += ["aiohttp.web", "construct", "msgspec.json", "prometheus_client", "uvlo
 for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
-import _yaml, aiohttp._http_parser, frozenlist._frozenlist, multidict._multidict, uvloop.loop
+import yaml._yaml, aiohttp._http_parser, frozenlist._frozenlist, multidict._multidict, uvloop.loop
 print(len(names), ssl.OPENSSL_VERSION)
 """
     status, output, errors = await tools.ran(
