@@ -208,11 +208,11 @@ class Node(Struct, frozen=True, gc=False):
 
 
 class PodAddress(Struct, frozen=True, gc=False):
-    """The address of any pod, and that of the node that it is on: it may be a caller. Not in the table."""
+    """The addresses of any pod, and that of the node that it is on: it may be a caller. Not in the table."""
 
     namespace: str
     name: str
-    address: str = ""
+    addresses: tuple[str, ...] = ()
     host: str = ""
 
     @property

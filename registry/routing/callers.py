@@ -61,12 +61,11 @@ class Callers:
 
     def group(self, key: bytes | None, peer: str, request: RequestPacket, asked_set: str) -> int:
         """The group of who asks. ``key`` is the request's, if it has one; ``asked_set`` the set that it asks for."""
-        if self._policy.empty:
-            return NO_GROUP
         match self.mode:
             case CallerGroup.ADDRESS:
                 if key is None:
                     return self.by_address(peer)
+                # Also where there is no policy now: under that key stays what is kept, for callers of that group.
                 return int.from_bytes(key[1:5], "big") if key[:1] == bytes((_MARK,)) else NO_GROUP
             case CallerGroup.SET:
                 return self._policy.group_of_set(asked_set or request.status.get(SET_STATUS, ""))

@@ -80,9 +80,14 @@ def to_node(found: NodeObject) -> Node:
     )
 
 
+class _PodIP(Struct, frozen=True, gc=False):
+    ip: str
+
+
 class _AddressStatus(Struct, frozen=True, gc=False, rename="camel"):
     phase: str | None = None
     pod_ip: str | None = field(default=None, name="podIP")
+    pod_ips: list[_PodIP] | None = field(default=None, name="podIPs")
     host_ip: str | None = field(default=None, name="hostIP")
 
 
@@ -97,9 +102,11 @@ _ENDED: Final = frozenset(("Succeeded", "Failed"))
 
 
 def to_address(found: AddressObject) -> PodAddress:
-    """Where a pod is; a pod that has ended has no address, which may be another's by then."""
+    """Where a pod is; one that has ended has no address, which may be another's by then."""
     status = found.status or _AddressStatus()
     namespace, name = found.metadata.namespace or "", found.metadata.name
     if status.phase in _ENDED:
         return PodAddress(namespace, name)
-    return PodAddress(namespace, name, status.pod_ip or "", intern(status.host_ip or ""))
+    # In a cluster with IPv4 and IPv6 it has one of each, and may call from either.
+    addresses = {status.pod_ip, *(each.ip for each in status.pod_ips or ())}
+    return PodAddress(namespace, name, tuple(sorted(filter(None, addresses))), intern(status.host_ip or ""))

@@ -19,19 +19,19 @@ class PodHosts(Mapping[str, str]):
         self._moved = moved
         self._table = Table()
         """The snapshot whose servers are in ``_of_servers``."""
-        self._of_servers: dict[str, str] = {}
+        self._of_servers = _Hosts()
         self._pods: dict[ObjectKey, PodAddress] = {}
-        self._of_pods: dict[str, str] = {}
+        self._of_pods = _Hosts()
 
     def __getitem__(self, address: str) -> str:
-        host = self._of_servers.get(address)
-        return self._of_pods[address] if host is None else host
+        host = self._of_servers.last.get(address)
+        return self._of_pods.last[address] if host is None else host
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._of_servers.keys() | self._of_pods.keys())
+        return iter(self._of_servers.last.keys() | self._of_pods.last.keys())
 
     def __len__(self) -> int:
-        return len(self._of_servers.keys() | self._of_pods.keys())
+        return len(self._of_servers.last.keys() | self._of_pods.last.keys())
 
     def follow(self, table: Table) -> None:
         """Bring the servers' pods up to a snapshot; looks only at servers that changed."""
@@ -39,16 +39,14 @@ class PodHosts(Mapping[str, str]):
         now = table.servers
         if before is now:
             return
-        gone: dict[str, str] = {}
-        come: dict[str, str] = {}
+        moved = False
         for key in before.keys() | now.keys():
             if before.get(key) is not now.get(key):
-                gone |= _hosts_of(before.get(key, ()))
-                come |= _hosts_of(now.get(key, ()))
-        if gone != come:
-            for address in gone.keys() - come.keys():
-                self._of_servers.pop(address, None)
-            self._of_servers |= come
+                gone, come = _hosts_of(before.get(key, ())), _hosts_of(now.get(key, ()))
+                if gone != come:
+                    moved = True
+                    self._of_servers.change(gone, come)
+        if moved:
             self._moved()
 
     # The sink, of pods that are followed for their addresses alone:
@@ -88,20 +86,56 @@ class PodHosts(Mapping[str, str]):
         if self._pods.get(key) == item:
             return False
         self._drop(key)
-        if item.address and item.host:
+        if item.addresses and item.host:
             self._pods[key] = item
-            self._of_pods[item.address] = item.host
+            self._of_pods.change((), _hosts_of_pod(item))
         return True
 
     def _drop(self, key: ObjectKey) -> bool:
         known = self._pods.pop(key, None)
         if known is None:
             return False
-        # Its address may be another pod's by now, on another node.
-        if self._of_pods.get(known.address) == known.host:
-            del self._of_pods[known.address]
+        self._of_pods.change(_hosts_of_pod(known), ())
         return True
 
 
-def _hosts_of(servers: tuple[Server, ...]) -> dict[str, str]:
-    return {pod.pod_ip: pod.host_ip for server in servers for pod in server.pods if pod.pod_ip and pod.host_ip}
+class _Hosts:
+    """By address the host of who has it, as it was told ``last``.
+
+    Two may be told to have one address: that of a pod that ends can be another's before its end is told. So all are
+    kept, and what is left counts when one of them is gone.
+    """
+
+    __slots__ = ("_others", "last")
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+        self._others: dict[str, list[str]] = {}
+        """Hosts of those that were told before the last one, where there are several."""
+
+    def change(self, gone: Iterable[tuple[str, str]], come: Iterable[tuple[str, str]]) -> None:
+        """Take away addresses with their hosts, and add others."""
+        for address, host in gone:
+            others = self._others.get(address)
+            if others is None:
+                del self.last[address]
+                continue
+            if self.last[address] == host:
+                self.last[address] = others.pop()
+            else:
+                others.remove(host)
+            if not others:
+                del self._others[address]
+        for address, host in come:
+            known = self.last.get(address)
+            if known is not None:
+                self._others.setdefault(address, []).append(known)
+            self.last[address] = host
+
+
+def _hosts_of(servers: tuple[Server, ...]) -> list[tuple[str, str]]:
+    return [(pod.pod_ip, pod.host_ip) for server in servers for pod in server.pods if pod.pod_ip and pod.host_ip]
+
+
+def _hosts_of_pod(pod: PodAddress) -> list[tuple[str, str]]:
+    return [(address, pod.host) for address in pod.addresses]

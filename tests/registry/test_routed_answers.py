@@ -109,6 +109,18 @@ def test_a_scope_that_is_behind_spoils_nothing_for_others() -> None:
     assert moved.ask(Lookup.SAME_GROUP).hosts == (["10.2.0.0"], [])
 
 
+def test_a_scope_that_is_behind_a_policy_that_ended_spoils_nothing_for_others_either() -> None:
+    """What it asks for the first time then stands under its old group's key when there is a policy again."""
+    served = Served(in_two_groups(), naming=NAMING)
+    served.answers.route(TWO, {})
+    behind = served.connect(peer="10.1.9.9")
+    served.answers.route(NO_POLICY, {})
+    assert behind.ask(Lookup.SAME_GROUP).hosts == (["10.1.0.0", "10.2.0.0"], [])
+    served.answers.route(TWO, {})
+    assert served.connect(peer="10.1.8.8").ask(Lookup.SAME_GROUP).hosts == (["10.1.0.0"], [])
+    assert behind.ask(Lookup.SAME_GROUP).hosts == (["10.1.0.0"], [])
+
+
 # -- what a change drops ---------------------------------------------------------------------------------------------
 
 
