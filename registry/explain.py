@@ -5,6 +5,7 @@ The choice itself is that of :mod:`registry.routing.select`; here it is only tol
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -94,8 +95,8 @@ class Explainer:
     def _caller(self, address: str, set_id: str) -> tuple[int, str]:
         """The group of a caller, and how it was found."""
         policy, mode = self._answers.policies.policy, self._answers.callers.mode
-        if address and address_bits(address) is None:
-            raise ValueError(f"from: expected an address as in 10.1.2.3, got {address[:60]!r}")
+        if mode is not CallerGroup.NODE_NAME:
+            address = _written_as_known(address)
         if policy.empty:
             return NO_GROUP, "in no group: there is no policy with groups"
         if mode is CallerGroup.OFF:
@@ -104,10 +105,11 @@ class Explainer:
             group = policy.group_of_set(set_id)
             return group, f"by its set {set_id!r} (caller_group is set): {_group(group, policy)}"
         if not address:
-            return NO_GROUP, "in no group: no address was given to find it by (from)"
+            what = "node name" if mode is CallerGroup.NODE_NAME else "address"
+            return NO_GROUP, f"in no group: no {what} was given to find it by (from)"
         if mode is CallerGroup.NODE_NAME:
             group = policy.group_of_node_name(address)
-            return group, f"by a node_name {address} (caller_group is node_name): {_group(group, policy)}"
+            return group, f"by its node name {address!r} (caller_group is node_name): {_group(group, policy)}"
         group, rule = self._answers.callers.by_address(address), policy.rule_of(address)
         if rule is None:
             how = "the zone of its node" if group != NO_GROUP else "no rule fits"
@@ -116,14 +118,29 @@ class Explainer:
         return group, f"{address}: {how}: {_group(group, policy)}"
 
 
+def _written_as_known(address: str) -> str:
+    """An address in the spelling in which a caller's is known. Raises ValueError for what is none."""
+    if not address:
+        return ""
+    bits = address_bits(address)
+    if bits is None:
+        raise ValueError(f"from: expected an address as in 10.1.2.3, got {address[:60]!r}")
+    version, number = bits
+    return str(ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number))
+
+
 def _look_up(parameters: Mapping[str, str]) -> tuple[Lookup, str]:
     """The function that is meant, as by ``tars-registry resolve``, and its second argument."""
     chosen = parameters.get("function")
     if chosen and chosen not in set(Lookup):
         raise ValueError(f"no function {chosen[:60]!r}; there are {', '.join(Lookup)}")
     needs = {Lookup.SAME_SET: parameters.get("set"), Lookup.SAME_STATION: parameters.get("station")}
+    if not chosen and None not in needs.values():
+        raise ValueError("set and station: name one of them, each asks another function; or name that (function)")
     implied = next((lookup for lookup, value in needs.items() if value is not None), Lookup.SAME_GROUP)
     lookup = Lookup(chosen) if chosen else implied
+    if needs[Lookup.SAME_STATION] is not None and lookup is not Lookup.SAME_STATION:
+        raise ValueError(f"{lookup} takes no station")
     if lookup in needs and needs[lookup] is None:
         raise ValueError(f"{lookup} needs {'a set' if lookup is Lookup.SAME_SET else 'a station'}")
     return lookup, needs.get(lookup) or ""
@@ -159,7 +176,8 @@ def explain(table: Table, naming: Naming, policy: Policy, question: Question, ca
         return replace(told, ret=-1)
     given = set(map(id, chosen))
     answer = select(table, naming, question, policy)
-    weights = {(e.host, e.port): e.marks for e in (*answer.active, *answer.inactive)}
+    # In the same order: of those that are given, active and not.
+    given_active, given_inactive = iter(answer.active), iter(answer.inactive)
     for each in pool:
         if id(each) not in given:
             told.left_out.append(_told(each, _not_chosen(each, question, policy, rule)))
@@ -168,7 +186,7 @@ def explain(table: Table, naming: Naming, policy: Policy, question: Question, ca
         elif not each.active and question.lookup is Lookup.ACTIVE:
             told.left_out.append(_told(each, f"{question.lookup} gives active endpoints alone; {_inactive(each)}"))
         else:
-            marks = weights[each.host, each.port]
+            marks = next(given_active if each.active else given_inactive).marks
             weight = marks.weight if marks.weight_type else None
             (told.active if each.active else told.inactive).append(
                 _told(each, "" if each.active else _inactive(each), weight)

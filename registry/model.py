@@ -102,10 +102,6 @@ class RoutingFacts(Struct, frozen=True, gc=False):
     backup: bool = False
     flaws: tuple[str, ...] = ()
 
-    def weight_of(self, pod: str) -> int | None:
-        """The weight of a pod; None where nothing is said of it."""
-        return next((weight for name, weight in self.pod_weights if name == pod), self.weight)
-
     def has_flow(self, pod: str) -> bool:
         """False for a pod that is to get no calls."""
         return not self.flow_off and pod not in self.flow_off_pods

@@ -72,7 +72,12 @@ class Routed:
         if not config.routing.configured:
             return
         scopes = Scopes(answers, connections)
-        keeper = RoutingKeeper(store, answers, scopes.moved, self._follow_topology)
+        where = (
+            f"ConfigMap {config.routing.routing_policy_configmap}"
+            if config.routing.routing_policy_configmap
+            else str(config.routing.routing_policy)
+        )
+        keeper = RoutingKeeper(store, answers, scopes.moved, self._follow_topology, where)
         self.tasks = {"the routing policy": keeper.run, "callers' groups": scopes.run}
         self.statuses = [keeper.status]
         if config.routing.routing_policy:

@@ -106,7 +106,8 @@ def _check_policy(path: Path, report: _Report) -> Policy | None:
     except OSError as error:
         raise CommandError(f"{path}: can't be read: {error.strerror}; name a file with --policy") from None
     except UnicodeDecodeError as error:
-        report.problem(f"policy {path}", f"not UTF-8: {error.reason}")
+        line = error.object.count(b"\n", 0, error.start) + 1
+        report.problem(f"{path}:{line}", f"not UTF-8: {error.reason}")
         return None
     try:
         document = read_policy(text)
@@ -145,6 +146,7 @@ def _find_group(address: str, policy: Policy | None, report: _Report) -> None:
     if rule is not None:
         found |= {"group": rule.group, "name": policy.groups[rule.group], "rule": rule.text, "line": rule.line}
         found["stations"] = [name for name, _ in policy.priorities_of(rule.group)]
+    found["zone_unknown"] = rule is None and policy.document.from_topology
     report.addresses.append(found)
 
 
@@ -155,7 +157,8 @@ def _print(report: _Report) -> None:
         print(one_line(f"{problem['where']}: {problem['reason']}"))
     for each in report.addresses:
         if each["group"] is None:
-            print(f"{each['address']}: in no group")
+            unknown = ", but its node may have a zone (from_topology), which is not known here"
+            print(f"{each['address']}: in no group{unknown if each['zone_unknown'] else ''}")
         else:
             name = f" ({each['name']})" if each["name"] else ""
             text = f"{each['address']}: group {each['group']}{name}, by {each['rule']} in line {each['line']}"

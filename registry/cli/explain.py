@@ -13,6 +13,9 @@ from registry.routing.select import Lookup
 
 _ADMIN: Final = "127.0.0.1:17892"
 
+_FIELDS: Final = frozenset(("id", "function", "argument", "caller", "steps", "ret", "active", "inactive", "left_out"))
+"""What an explanation has, at least."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
@@ -27,7 +30,11 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--set", metavar="NAME.AREA.GROUP", help="the caller's set: asks findObjectByIdInSameSet")
     command.add_argument("--station", metavar="STATION", help="asks findObjectByIdInSameStation")
     command.add_argument(
-        "--from", dest="address", metavar="IP", help="the caller's address, which tells its group (default: no group)"
+        "--from",
+        dest="address",
+        metavar="IP",
+        help="the caller's address, or with caller_group node_name its node name, which tells its group (default: no "
+        "group)",
     )
     command.add_argument(
         "--function",
@@ -55,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         "from": options.address,
         "function": options.function,
     }
-    told = pages.get("/explain", {name: value for name, value in given.items() if value is not None})
+    told = pages.get("/explain", {name: value for name, value in given.items() if value is not None}, _FIELDS)
     if options.json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -29,8 +29,11 @@ class Pages:
         self._admin = admin
         self._timeout = timeout
 
-    def get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-        """A page that is a JSON object. Raises CommandError for any other, and for what it complains of."""
+    def get(self, path: str, parameters: Mapping[str, str], fields: Set[str] = frozenset()) -> dict[str, Any]:
+        """A page that is a JSON object with ``fields``, at least.
+
+        Raises CommandError for any other, and for what it complains of.
+        """
         host = self._address.host or "127.0.0.1"
         connection = http.client.HTTPConnection(host, self._address.port, timeout=self._timeout)
         try:
@@ -50,7 +53,7 @@ class Pages:
             told = json.loads(body) if response.status == http.client.OK else None
         except (ValueError, RecursionError):
             told = None
-        if not isinstance(told, dict):
+        if not isinstance(told, dict) or not told.keys() >= fields:
             raise CommandError(f"{self._admin}: no admin port of a registry (it answered {response.status})")
         return told
 

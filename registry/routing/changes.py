@@ -47,7 +47,9 @@ class PolicyChange:
         self._groups = frozenset(
             group
             for group in {*old.groups, *new.groups}
-            if old.priorities_of(group) != new.priorities_of(group) or (group in old.groups) != (group in new.groups)
+            if (group in old.groups) != (group in new.groups)
+            or self._steps(old, group) != self._steps(new, group)
+            or not self._stations.isdisjoint(self._steps(new, group))
         )
         self.callers_by_request = (
             old._sets != new._sets or old._node_names != new._node_names or bool(self._prefixes) or bool(self._nodes)
@@ -56,6 +58,11 @@ class PolicyChange:
         self.callers_by_address = bool(self._prefixes) or bool(self._nodes) or old.empty != new.empty
         """True where a caller that is known by its address may be in another group."""
         self._same = not (self._whole or self._prefixes or self._names or self._nodes or self._stations or self._groups)
+
+    @staticmethod
+    def _steps(policy: Policy, group: int) -> list[str]:
+        """The names of a group's priorities: what they hold is compared once, not for each group in it."""
+        return [name for name, _ in policy.priorities_of(group)]
 
     def spares(self, servers: Iterable[Server], group: int, station: str | None) -> bool:
         """True where the answer about these servers to a caller of a group, or about a station, is surely the same."""

@@ -58,11 +58,12 @@ def parse_prefix(text: str) -> Prefix:
         return Prefix(version, number, longest)
     if not (re.fullmatch("[0-9]{1,3}", length, re.ASCII)):
         raise ValueError(f"{_EXPECTED}, got {text[:60]!r}")
-    bits = int(length)
-    if ":" in address and version == 4:
-        bits -= 96  # ::ffff:10.1.0.0/112 is 10.1.0.0/16
+    # ::ffff:10.1.0.0/112 is 10.1.0.0/16
+    shorter = 96 if ":" in address and version == 4 else 0
+    bits = int(length) - shorter
     if not 0 <= bits <= longest:
-        raise ValueError(f"the length of an IPv{version} range is 0 to {longest}, got {text[:60]!r}")
+        what = "IPv4 range that is written as IPv6" if shorter else f"IPv{version} range"
+        raise ValueError(f"the length of an {what} is {shorter} to {shorter + longest}, got {text[:60]!r}")
     prefix = Prefix(version, number >> (longest - bits), bits)
     if prefix.bits << (longest - bits) != number:
         raise ValueError(f"{text!r} has bits set beyond its length; did you mean {prefix}?")
@@ -72,7 +73,9 @@ def parse_prefix(text: str) -> Prefix:
 def _parse_stars(text: str) -> Prefix:
     parts = text.split(".")
     if len(parts) != 4 or not _STARS.fullmatch(text):
-        raise ValueError(f"stars stand for whole numbers at the end of four, as in 10.1.2.* or 10.1.*.*, got {text!r}")
+        raise ValueError(
+            f"stars stand for whole numbers at the end of four, as in 10.1.2.* or 10.1.*.*, got {text[:60]!r}"
+        )
     numbers = [part for part in parts if part != "*"]
     found = address_bits(".".join(numbers + ["0"] * (4 - len(numbers))))
     if found is None:

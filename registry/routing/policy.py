@@ -6,7 +6,7 @@ zones and regions of the cluster's nodes where the document wants them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -95,8 +95,11 @@ class Policy:
             self.stations[region] = frozenset(zones)
         self.empty = not self._names and not self.stations
         """True where there is nothing by which callers or endpoints could be told apart."""
-        self._priorities: dict[int, tuple[tuple[str, frozenset[int]], ...]] = {}
-        """By caller's group; filled as they are asked for."""
+        self._priorities: dict[int, list[tuple[str, frozenset[int]]]] = {}
+        """By caller's group."""
+        for step in self.stations.items():
+            for group in step[1]:
+                self._priorities.setdefault(group, []).append(step)
 
     def with_nodes(self, nodes: Iterable[Node]) -> Policy:
         """The same document with other nodes."""
@@ -138,13 +141,9 @@ class Policy:
         """The names of all groups, by number."""
         return self._names
 
-    def priorities_of(self, group: int) -> tuple[tuple[str, frozenset[int]], ...]:
+    def priorities_of(self, group: int) -> Sequence[tuple[str, frozenset[int]]]:
         """The stations with a group, in order of priority."""
-        found = self._priorities.get(group)
-        if found is None:
-            found = tuple((name, groups) for name, groups in self.stations.items() if group in groups)
-            self._priorities[group] = found
-        return found
+        return self._priorities.get(group, ())
 
     # -- who is in which group -----------------------------------------------------------------------------------
 

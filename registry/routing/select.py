@@ -6,7 +6,7 @@ answer (:func:`select`) as well as to tell why (:mod:`registry.explain`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -122,6 +122,9 @@ DEFAULT_WEIGHT: Final = 100
 """Of an endpoint that has none, where others have."""
 
 
+NO_WEIGHTS: Final[Mapping[str, int]] = {}
+
+
 class Candidate:
     """An endpoint of the object that is asked for. Without a ``host`` it can't be given, and is not active.
 
@@ -130,7 +133,16 @@ class Candidate:
 
     __slots__ = ("active", "host", "pod", "port", "real", "servant", "server", "set_id", "weight", "work")
 
-    def __init__(self, server: Server, pod: Pod, servant: ServantSpec, naming: Naming, policy: Policy) -> None:
+    def __init__(
+        self,
+        server: Server,
+        pod: Pod,
+        servant: ServantSpec,
+        naming: Naming,
+        policy: Policy,
+        weights: Mapping[str, int] = NO_WEIGHTS,
+    ) -> None:
+        """``weights`` are those of single pods of the server, by name."""
         self.server = server
         self.pod = pod
         self.servant = servant
@@ -142,7 +154,7 @@ class Candidate:
         if facts is not None:
             self.active = self.active and facts.has_flow(pod.name)
             self.set_id = facts.set_id
-            self.weight = facts.weight_of(pod.name)
+            self.weight = weights.get(pod.name, facts.weight)
         self.real = self.work = 0
         if not policy.empty:
             self.real = policy.real_group(facts, pod)
@@ -200,7 +212,8 @@ def candidates(servers: Sequence[Server], naming: Naming, policy: Policy, servan
         servant = next((s for s in server.servants if s.is_called(servant_name)), None)
         if servant is None or (server.routing is not None and server.routing.backup):
             continue
-        pool += [Candidate(server, pod, servant, naming, policy) for pod in server.pods]
+        weights = dict(server.routing.pod_weights) if server.routing is not None else NO_WEIGHTS
+        pool += [Candidate(server, pod, servant, naming, policy, weights) for pod in server.pods]
     if len(servers) > 1:
         pool.sort(key=lambda each: each.pod.order)
     return pool

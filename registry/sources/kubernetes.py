@@ -133,7 +133,8 @@ class KubernetesSource:
 
         What is not allowed of it is told, and nothing else.
         """
-        namespaces = dict.fromkeys(follow.what.namespace for follow in self._follows)
+        # The policy may be in a namespace of its own, which is none of those whose pods are callers.
+        namespaces = dict.fromkeys(f.what.namespace for f in self._follows if f.what.kind is not Kind.POLICY)
         pods = [Followed(Kind.POD, namespace, optional=True, addresses=True) for namespace in namespaces]
         added = [_Follow(self._session, self._sink, NODES, self._settings)]
         added += [_Follow(self._session, hosts, what, self._settings) for what in pods]

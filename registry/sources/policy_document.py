@@ -72,6 +72,12 @@ _GROUP: Final = ("id", "name", "addresses", "sets", "node_names")
 _PRIORITY: Final = ("station", "groups")
 _GROUPING: Final = ("annotated", "all")
 
+_HINTS: Final = 10
+"""Names that are compared with all there are, to say which one was meant: that takes 3 ms a name among 2,000."""
+
+_LONGEST_HINTED: Final = 100
+"""Characters of a name that are compared."""
+
 
 class _Reader:
     """Goes through a document and notes what is wrong, all of it."""
@@ -83,6 +89,8 @@ class _Reader:
         """What may be there once only (a kind of thing, and which), and where it is."""
         self._ids: set[int] = set()
         self._names: set[str] = set()
+        self._hints = _HINTS
+        """How many more are looked for."""
 
     def read(self, raw: Any) -> PolicyDocument:
         """The document; of what has a flaw, whatever could be read."""
@@ -110,7 +118,7 @@ class _Reader:
             self._ids.add(number)
         name = fields.get("name", "")
         if not isinstance(name, str):
-            self._flaw((*path, "name"), f"expected text, got {_shown(name)}; put it in quotes")
+            self._flaw((*path, "name"), f"expected text, got {_shown(name)}{_quotes(name)}")
             name = ""
         elif name:
             self._once("group name", name, (*path, "name"))
@@ -127,7 +135,7 @@ class _Reader:
         for place, text in self._items(fields, path, "addresses"):
             if not isinstance(text, str):
                 # 10.1 is a number in YAML.
-                self._flaw(place, f"expected an address as text, got {_shown(text)}; put it in quotes")
+                self._flaw(place, f"expected an address as text, got {_shown(text)}{_quotes(text)}")
                 continue
             try:
                 prefix: Prefix = parse_prefix(text.strip())
@@ -140,7 +148,7 @@ class _Reader:
     def _texts(self, fields: dict[str, Any], path: Place, key: str, what: str) -> Iterator[str]:
         for place, text in self._items(fields, path, key):
             if not isinstance(text, str) or not text:
-                self._flaw(place, f"expected a {what} as text, got {_shown(text)}")
+                self._flaw(place, f"expected a {what} as text, got {_shown(text)}{_quotes(text)}")
             elif key == "sets" and not is_set(text):
                 self._flaw(place, f"expected name.area.group, of which only the group may be *, got {_shown(text)}")
             else:
@@ -151,14 +159,14 @@ class _Reader:
         fields = self._mapping(raw, path, _PRIORITY, "a priority")
         name = fields.get("station")
         if not isinstance(name, str) or not name:
-            self._flaw((*path, "station"), f"expected the name of a station as text, got {_shown(name)}")
+            self._flaw((*path, "station"), f"expected the name of a station as text, got {_shown(name)}{_quotes(name)}")
             name = ""
         else:
             self._once("station", name, (*path, "station"))
         groups: list[int | str] = []
         for place, group in self._items(fields, path, "groups"):
             if isinstance(group, bool) or not isinstance(group, int | str):
-                self._flaw(place, f"expected the number or name of a group, got {_shown(group)}")
+                self._flaw(place, f"expected the number or name of a group, got {_shown(group)}{_quotes(group)}")
                 continue
             known = group in self._ids if isinstance(group, int) else group in self._names
             if not known and not (isinstance(group, str) and from_topology):
@@ -168,10 +176,18 @@ class _Reader:
         return Station(name, tuple(groups))
 
     def _hint(self, group: int | str) -> str:
-        if isinstance(group, str) and group.isdigit() and int(group) in self._ids:
+        ids = {str(number): number for number in self._ids} if self._hints else {}
+        if isinstance(group, str) and group in ids:
             return "; write a number without quotes"
-        near = difflib.get_close_matches(str(group), [*self._names, *map(str, self._ids)], 1)
-        return f"; did you mean {near[0]}?" if near else ""
+        near = self._nearest(str(group), [*self._names, *ids])
+        return f"; did you mean {near}?" if near else ""
+
+    def _nearest(self, text: str, known: Sequence[str]) -> str:
+        """Which of the known ones may be meant; "" for none."""
+        if not self._hints:
+            return ""
+        self._hints -= 1
+        return next(iter(difflib.get_close_matches(text[:_LONGEST_HINTED], known, 1)), "")
 
     # -- what all of them need -------------------------------------------------------------------------------------
 
@@ -183,8 +199,8 @@ class _Reader:
             return {}
         for key in raw:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(keys)}"
+                near = self._nearest(key, keys)
+                hint = f"did you mean {near}?" if near else f"there are {', '.join(keys)}"
                 self._flaw((*path, key), f"no such field; {hint}")
         # A field without a value is one that is not there.
         return {key: value for key, value in raw.items() if value is not None}
@@ -210,6 +226,11 @@ class _Reader:
         """The line of a place, or of the nearest one around it."""
         full: Place = (0, *place)
         return next((self._lines[full[:end]] for end in range(len(full), 0, -1) if full[:end] in self._lines), 1)
+
+
+def _quotes(value: Any) -> str:
+    """What to do where a text was taken for a number, or for true or false, as ``y`` and ``on`` are."""
+    return "; put it in quotes" if isinstance(value, bool | int | float) else ""
 
 
 def _shown(value: Any) -> str:

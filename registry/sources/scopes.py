@@ -29,7 +29,8 @@ class Scopes:
         self._moved.set()
 
     async def run(self) -> None:
-        """Renew for ever, some at a time."""
+        """Renew for ever, some at a time; all at first, as a run before may have ended in the middle."""
+        self._moved.set()
         while True:
             await self._moved.wait()
             self._moved.clear()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from registry.answers import SelfAddress
 from registry.explain import Explainer, Explanation, Told, explain
-from registry.model import PolicyText, RoutingFacts, Server, Upstream
+from registry.model import Node, PolicyText, RoutingFacts, Server, Upstream
 from registry.routing.callers import CallerGroup
 from registry.routing.groups import Rule, parse_prefix
 from registry.routing.hosts import EndpointHost, Naming
@@ -73,6 +73,22 @@ def test_who_is_in_another_group() -> None:
         "10.1.0.2": "it works for no group (grouping is off for its object, tars.io/group); "
         "group 1, the caller's own: taken",
     }
+
+
+def test_the_weight_of_each_of_several_endpoints_under_one_address() -> None:
+    """Pods of two objects on one node, by its address."""
+    blue, green = (part(name, "10.1.0.1", weight=weight) for name, weight in (("blue", 7), ("green", 70)))
+    assert [each.weight for each in Explained(blue, green)().active] == [7, 70]
+
+
+def test_the_zone_of_a_caller_by_its_address_in_any_spelling() -> None:
+    explained = Explained(part("a", "10.1.0.1"))
+    policy = Policy(PolicyDocument(from_topology=True), [Node("n", ("fd00::9",), "zone-a")])
+    explained.served.answers.route(policy, {"fd00::1": "fd00::9"})
+    for spelt in ("fd00::1", "FD00:0:0::0001"):
+        told = explained(from_=spelt)
+        assert told.caller_group == policy.ids["zone-a"]
+        assert told.caller == f"fd00::1: the zone of its node: group {policy.ids['zone-a']} (zone-a)"
 
 
 def test_every_step_on_the_way_to_all() -> None:
@@ -183,7 +199,10 @@ def test_a_table_that_is_not_synchronised() -> None:
         (CallerGroup.ADDRESS, {}, -1, "no address was given to find it by (from)"),
         (CallerGroup.OFF, {"from_": "10.1.0.1"}, -1, "caller_group is off"),
         (CallerGroup.SET, {"set": "n.a.1"}, 1, "by its set 'n.a.1' (caller_group is set): group 1 (north)"),
-        (CallerGroup.NODE_NAME, {"from_": "10.2.0.1"}, 2, "by a node_name 10.2.0.1"),
+        (CallerGroup.NODE_NAME, {"from_": "10.2.0.1"}, 2, "by its node name '10.2.0.1'"),
+        (CallerGroup.NODE_NAME, {"from_": "node-2"}, 2, "by its node name 'node-2'"),
+        (CallerGroup.NODE_NAME, {}, -1, "no node name was given to find it by (from)"),
+        (CallerGroup.ADDRESS, {"from_": "::ffff:10.1.0.1"}, 1, "10.1.0.1: the rule 10.1.0.0/16"),
     ],
 )
 def test_how_the_callers_group_was_found(mode: CallerGroup, parameters: dict[str, str], group: int, says: str) -> None:
@@ -204,6 +223,8 @@ def test_without_a_policy_there_is_no_group() -> None:
         ({"id": HELLO, "ip": "1"}, "no parameter 'ip'; there are id, set, station, from, function"),
         ({"id": HELLO, "from": "x"}, "expected an address as in 10.1.2.3, got 'x'"),
         ({"id": HELLO, "function": "find"}, "no function 'find'; there are findObjectById,"),
+        ({"id": HELLO, "set": "n.a.1", "station": "coast"}, "set and station: name one of them"),
+        ({"id": HELLO, "function": "findObjectById", "station": "coast"}, "findObjectById takes no station"),
         ({"id": HELLO, "function": "findObjectByIdInSameSet"}, "findObjectByIdInSameSet needs a set"),
     ],
 )

@@ -114,6 +114,35 @@ async def test_objects_are_listed_on_the_admin_port_a_page_at_a_time(folder: Pat
         )
         public = app._admin_sockets["--metrics-listen"][0].getsockname()[1]
         assert (await get(public, "/objects"))[0] == 404
+@pytest.mark.parametrize("body", [b"{}", b'{"status": "ok", "active": []}', b"[]", b"<html>"])
+async def test_explain_of_what_is_no_admin_port_is_an_error(body: bytes, capsys: Capture) -> None:
+    """Whatever else answers there, in JSON or not."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(main, ["explain", HELLO, "--admin", f"127.0.0.1:{port}"]) == 2
+    assert f"127.0.0.1:{port}: no admin port of a registry (it answered 200)" in capsys.readouterr().err
+
+
+async def test_explain_asks_over_ipv6_and_about_ipv6(folder: Path, capsys: Capture) -> None:
+    async with running(folder, admin_listen=ListenAddress("::1", 0)) as app:
+        port = app._admin_sockets["--admin-listen"][0].getsockname()[1]
+        arguments = ["explain", HELLO, "--from", "fd00::1", "--json", "--admin", f"[::1]:{port}"]
+        assert await asyncio.to_thread(main, arguments) == 0
+    assert len(json.loads(capsys.readouterr().out)["active"]) == 2
+
+
+async def test_explain_of_what_is_not_known_says_so_by_its_status_and_in_words(folder: Path, capsys: Capture) -> None:
+    async with running(folder) as app:
+        assert await explain(app, "Nobody.Server.Obj") == 1
+        assert "no server Nobody.Server is known" in capsys.readouterr().out
+        assert await explain(app, "Nobody") == 1
+        assert "this is no object id (App.Server.Obj)" in capsys.readouterr().out
 
 
 async def test_the_page_is_not_on_the_port_of_metrics_alone(folder: Path, capsys: Capture) -> None:
@@ -201,7 +230,15 @@ def test_check_takes_what_to_look_at_from_the_settings(
     assert len(told["checked"]) == 3
     assert told["problems"] == []
     assert told["addresses"] == [
-        {"address": "10.1.2.3", "group": 1, "name": "north", "rule": "10.1.0.0/16", "line": 4, "stations": ["coast"]}
+        {
+            "address": "10.1.2.3",
+            "group": 1,
+            "name": "north",
+            "rule": "10.1.0.0/16",
+            "line": 4,
+            "stations": ["coast"],
+            "zone_unknown": False,
+        }
     ]
     monkeypatch.setenv("TARS_REGISTRY_ROUTING_POLICY_CONFIGMAP", "routing")
     assert main(["check"]) == 1
@@ -218,6 +255,21 @@ def test_check_takes_what_to_look_at_from_the_settings(
 def test_check_of_what_can_not_be_read_is_an_error(arguments: list[str], says: str, capsys: Capture) -> None:
     assert main(["check", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_check_tells_the_line_of_a_policy_that_is_no_text(policy: Path, capsys: Capture) -> None:
+    policy.write_bytes(POLICY.replace("north", "m\xfcnchen").encode("latin-1"))
+    assert main(["check", "--policy", str(policy)]) == 1
+    assert f"{policy}:3: not UTF-8: invalid start byte" in capsys.readouterr().out
+
+
+def test_check_does_not_say_that_an_address_is_in_no_zone(policy: Path, capsys: Capture) -> None:
+    """It knows of no nodes."""
+    policy.write_text(POLICY + "from_topology: true\n")
+    assert main(["check", "--policy", str(policy), "--ip", "10.9.9.9", "--ip", "10.1.2.3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "10.9.9.9: in no group, but its node may have a zone (from_topology), which is not known here" in lines
+    assert lines[3].startswith("10.1.2.3: group 1 (north)")
 
 
 def test_check_of_an_address_that_is_none_is_an_error(policy: Path, capsys: Capture) -> None:

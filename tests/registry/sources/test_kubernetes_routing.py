@@ -77,7 +77,7 @@ async def routed(cluster: Cluster) -> AsyncIterator[Routed]:
         source.follow_topology(hosts)
 
     moves: list[float] = []
-    keeper = RoutingKeeper(store, answers, lambda: moves.append(now()), want_topology)
+    keeper = RoutingKeeper(store, answers, lambda: moves.append(now()), want_topology, "ConfigMap routing")
     tasks = [asyncio.create_task(source.run()), asyncio.create_task(keeper.run())]
     try:
         yield Routed(source, store, answers, keeper, moves)
@@ -141,6 +141,37 @@ def test_a_configmap_that_is_no_good_any_more_keeps_the_last_good_policy(
             configs.apply(configmap(""))
             await at_work.until(lambda: at_work.keeper.status.state == "current")
             assert len(at_work.hosts("10.2.9.9")) == 2
+
+    run_virtual(main())
+
+
+def test_a_configmap_that_is_not_there_is_told_and_counts_once_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        with_hello(cluster)
+        configs = cluster.add(CONFIGMAPS)
+        async with routed(cluster) as at_work:
+            await at_work.synced()
+            assert len(at_work.hosts("10.2.9.9")) == 2
+            assert at_work.keeper.status.state == "none"
+            (problem,) = at_work.keeper.status.problems
+            assert str(problem).startswith("routing policy: ConfigMap routing is not there")
+            assert caplog.text.count("ConfigMap routing is not there") == 1
+            configs.apply(configmap(TWO))
+            await at_work.until(lambda: at_work.hosts("10.2.9.9") == ["10.2.0.1"])
+            assert at_work.keeper.status.problems == ()
+
+    run_virtual(main())
+
+
+def test_the_namespace_of_the_policy_is_not_one_whose_pods_are_callers() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        parts = [*followed(Discover.TENDPOINTS, ["tars", "shop"]), Followed(Kind.POLICY, "ops", True, name="routing")]
+        source = KubernetesSource(cluster, TableStore(), parts, ReflectorSettings(list_spread=0))
+        source.follow_topology(PodHosts(lambda: None))
+        added = [status.name for status in source.statuses][len(parts) :]
+        assert added == ["nodes", "pod addresses in tars", "pod addresses in shop"]
 
     run_virtual(main())
 

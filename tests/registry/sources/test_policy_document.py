@@ -103,6 +103,14 @@ def test_groups_may_be_named_in_priorities_before_the_zones_are_known_only_with_
             'groups: [{id: 1}]\npriorities: [{station: s, groups: ["1"]}]',
             "there is no group '1'; write a number without quotes",
         ),
+        ('groups: [{id: 1}]\npriorities: [{station: s, groups: ["²"]}]', "there is no group '²'"),
+        (
+            f'groups: [{{id: 1}}]\npriorities: [{{station: s, groups: ["{"1" * 5000}"]}}]',
+            f"line 2: priorities[0].groups[0]: there is no group '{'1' * 59}",
+        ),
+        ("priorities:\n- {station: on}", "expected the name of a station as text, got true; put it in quotes"),
+        ("priorities:\n- {station: s, groups: [y]}", "name of a group, got true; put it in quotes"),
+        ("groups:\n- {id: 1, addresses: [{}]}", "addresses[0]: expected an address as text, got a mapping"),
         (
             "priorities:\n- {station: s}\n- {station: s}",
             "line 3: priorities[1].station: the station s stands in priorities[0].station in line 2 already",
@@ -128,6 +136,16 @@ def test_everything_that_is_wrong_is_told_at_once_in_order() -> None:
         read_policy(dedent(text))
     assert [flaw.line for flaw in caught.value.flaws] == [2, 3, 5, 5]
     assert str(caught.value).endswith("(and 3 more)")
+
+
+def test_only_for_some_wrong_names_it_is_looked_for_what_was_meant() -> None:
+    """All the same they are all told: with 10,000 groups it would take minutes to look for each."""
+    names = ", ".join(f"nord{number}" for number in range(30))
+    with pytest.raises(PolicyError) as caught:
+        read_policy(f"groups: [{{id: 1, name: nord}}]\npriorities: [{{station: s, groups: [{names}]}}]")
+    told = [str(flaw) for flaw in caught.value.flaws]
+    assert len(told) == 30
+    assert ["did you mean nord?" in flaw for flaw in told] == [True] * 10 + [False] * 20
 
 
 fields = st.sampled_from(("groups", "id", "name", "addresses", "priorities", "station", "sets", "node_names", "x"))

@@ -81,7 +81,7 @@ def test_what_is_wrong_is_passed_over_and_told(annotations: dict[str, str], flaw
 def test_one_wrong_weight_leaves_the_others() -> None:
     found = facts(pod_weights='{"a-0": 500, "a-1": 7}', weight="9")
     assert found is not None
-    assert (found.weight_of("a-0"), found.weight_of("a-1")) == (9, 7)
+    assert (found.weight, found.pod_weights) == (9, (("a-1", 7),))
 
 
 def test_an_annotation_stands_over_a_label() -> None:
