@@ -352,7 +352,7 @@ class App:
     def staleness(self) -> float:
         """Seconds since all of the table was last known to be current; endless where it never was."""
         now = time.monotonic()
-        ages = [_age(status, now) for status in self._source.statuses]
+        ages = [_age(status, now) for status in self._source.statuses if not status.aside]
         if None in ages:
             restored = self._snapshot.age if self._snapshot and self.store.table.synced else None
             return float("inf") if restored is None else restored

@@ -242,7 +242,8 @@ class SourceStatus:
     ``synced`` once everything was handed over; ``state`` one word; ``last_change``, ``last_success`` (when it was last
     known to be current) and ``last_byte`` in seconds of :func:`time.monotonic`, None before the first; ``problems``
     that stand now; ``errors`` in all, by reason. ``version`` is the resource version, ``relists`` and ``reconnects``
-    how often it had to be listed and watched again.
+    how often it had to be listed and watched again. ``aside``: endpoints are known without it; its age is its own, and
+    none of the table's.
     """
 
     name: str
@@ -256,6 +257,7 @@ class SourceStatus:
     reconnects: int = 0
     problems: tuple[Problem, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
+    aside: bool = False
 
     def count(self, reason: str) -> None:
         """One more error of a kind."""

@@ -109,6 +109,10 @@ NODES: Final = Followed(Kind.NODE, "", optional=True)
 """The cluster's nodes."""
 
 
+_ASIDE: Final = frozenset((Kind.POLICY, Kind.NODE))
+"""What is for routing alone: without the right to it any longer, callers get the endpoints as they were last grouped."""
+
+
 class KubernetesSource:
     """Follows resources into the sink. ``run`` it; ``statuses`` tells how each is."""
 
@@ -251,6 +255,7 @@ class _Follow:
                 **({"crash": self._crashes} if self._crashes else {}),
                 **({"annotation": self._flaws} if self._flaws else {}),
             },
+            aside=self.what.kind in _ASIDE or self.what.addresses,
         )
 
 

@@ -21,7 +21,8 @@ from registry.routing.hosts import EndpointHost
 from registry.routing.select import Lookup
 from registry.sources.routing_keeper import RoutingSettings
 from tests.support.in_process import loopback
-from tests.support.tables import arguments_of, read_lists, request, small_routed_servers
+from tests.support.tables import small_routed_servers
+from tests.support.wire import CallerAt
 
 ID: Final = "Alpha.One.Obj"
 CALLERS: Final = {"127.0.0.1": ("127.0.1.1", "127.0.2.2", "127.0.9.9"), "::1": ("::1",)}
@@ -72,12 +73,8 @@ Answer = tuple[Any, ...]
 
 async def wire(app: App, reached: str, caller: str, lookup: Lookup, argument: str | None) -> Answer:
     """What a caller at this address is answered."""
-    reader, writer = await asyncio.open_connection(reached, app.query.port, local_addr=(caller, 0))
-    writer.write(request(lookup, *arguments_of(lookup, ID, argument)))
-    head = await reader.readexactly(4)
-    frame = head + await reader.readexactly(int.from_bytes(head, "big") - 4)
-    writer.close()
-    ret, active, inactive = read_lists(lookup, frame)
+    async with CallerAt(caller, app.query.port, reached) as connected:
+        ret, active, inactive = await connected.ask(lookup, ID, argument)
     lists = (
         [(e.host, e.port, e.istcp, e.setId, e.grouprealid, e.groupworkid, (e.weight, e.weightType)) for e in found]
         for found in (active, inactive)
