@@ -110,7 +110,7 @@ NODES: Final = Followed(Kind.NODE, "", optional=True)
 
 
 _ASIDE: Final = frozenset((Kind.POLICY, Kind.NODE))
-"""What is for routing alone: without the right to it any longer, callers get the endpoints as they were last grouped."""
+"""What is for routing alone: without the right to it any longer, callers get endpoints as they were last grouped."""
 
 
 class KubernetesSource:
