@@ -75,8 +75,9 @@ def test_find_object_by_id_gives_the_active_list_of_all_and_4any_both_and_groups
 @pytest.mark.parametrize("lookup", BY_PRIORITY)
 @pytest.mark.parametrize("group", [-1, 99])
 def test_a_caller_in_no_group_or_an_unknown_one_gets_all(lookup: Lookup, group: int) -> None:
-    objects = [part("a", "10.1.0.1", "10.2.0.1", inactive=["10.3.0.1"], facts=GROUPED)]
-    assert hosts(ask(objects, lookup, group=group, by=THREE)) == (["10.1.0.1", "10.2.0.1"], ["10.3.0.1"])
+    objects = [part("a", "10.1.0.1", "10.2.0.1", inactive=["10.3.0.1"], facts=GROUPED), part("b", "10.9.0.1")]
+    found = hosts(ask(objects, lookup, group=group, by=THREE))
+    assert found == (["10.1.0.1", "10.2.0.1", "10.9.0.1"], ["10.3.0.1"])
 
 
 @pytest.mark.parametrize("lookup", BY_PRIORITY)

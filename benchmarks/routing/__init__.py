@@ -1,0 +1,1 @@
+"""What routing costs: ``python -m benchmarks.routing``."""
