@@ -163,7 +163,7 @@ def explain(table: Table, naming: Naming, policy: Policy, question: Question, ca
         active = select(table, naming, question, policy).active
         told.steps.append(
             f"no server {question.id.app}.{question.id.server} is known: "
-            + (f"the up-chain has {len(active)} endpoints for it" if active else "and the up-chain has nothing for it")
+            f"the up-chain has {len(active) or 'no'} endpoint{'' if len(active) == 1 else 's'} for it"
         )
         told.active.extend(_plain(endpoint) for endpoint in active)
         return told

@@ -172,10 +172,10 @@ def test_what_is_not_there_at_all() -> None:
         "all endpoints: taken",
     ]
     told = explained("Nobody.Server.Obj")
-    assert told.steps == ["no server Nobody.Server is known: the up-chain has 1 endpoints for it"]
+    assert told.steps == ["no server Nobody.Server is known: the up-chain has 1 endpoint for it"]
     assert [each.host for each in told.active] == ["up"]
     assert Explained()("Nobody.Server.Obj").steps == [
-        "no server Nobody.Server is known: and the up-chain has nothing for it"
+        "no server Nobody.Server is known: the up-chain has no endpoints for it"
     ]
     assert "this is no object id" in explained("x").steps[0]
 

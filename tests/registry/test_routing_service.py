@@ -17,6 +17,7 @@ from registry.config import Config
 from registry.routing.callers import CallerGroup
 from registry.routing.hosts import EndpointHost
 from registry.sources.directory import DirectorySettings
+from registry.sources.policy_document import read_policy
 from registry.sources.routing_keeper import RoutingSettings
 from tars_protocol.aio.client import Client
 from tars_protocol.interfaces import query
@@ -119,6 +120,33 @@ async def test_a_change_of_the_file_reaches_callers_on_open_connections(folder: 
         write(folder, NEAR.replace("127.0.0.0/8, ", "").replace("10.1.0.2", "127.0.0.0/8, 10.1.0.2"))
         await until(lambda: app.answers.policies.count == 3)
         await until_hosts(client, "10.1.0.2")
+
+
+async def test_a_policy_of_many_rules_is_swapped_while_callers_ask(folder: Path) -> None:
+    """It is read in a thread; each answer is of one policy or the other, at last of the one that was written last."""
+    many = "".join(f"\n      - 172.{16 + n // 256}.{n % 256}.0/24" for n in range(2_000))
+    others = f"  - id: 9\n    addresses:{many}\n"
+    near, far = (text.replace("priorities:", f"{others}priorities:") for text in (NEAR, FAR))
+    write(folder, near)
+    async with serving(configured(folder)) as app, asking(app) as client:
+        assert await hosts(client) == ["10.1.0.1"]
+        seen: list[list[str]] = []
+        done = asyncio.Event()
+
+        async def ask() -> None:
+            while not done.is_set():
+                seen.append(await hosts(client))
+
+        task = asyncio.create_task(ask())
+        for text in (far, near, far, near + "# the same", far):
+            write(folder, text)
+            await until(lambda text=text: app.store.table.policy.text == text)  # type: ignore[misc,union-attr]
+        await until(lambda: app.answers.policies.policy.document == read_policy(far))
+        assert await hosts(client) == ["10.1.0.2"]
+        done.set()
+        await task
+        assert len(seen) > 0
+        assert {tuple(found) for found in seen} <= {("10.1.0.1",), ("10.1.0.2",)}
 
 
 @pytest.mark.parametrize("broken", ["groups: [{id: x}]", "groups: [", "\xff", "gone"])
