@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clients.driver import KINDS, Kind, RealClient, find
-from tests.support.hello import SERVANT
+from tests.support.hello import SERVANT, saying_hello
 from tests.support.manifests import hello, pod, tendpoint, write
 from tests.support.service import Service, serving
 
@@ -103,6 +103,28 @@ async def test_a_client_with_set_division_resolves_in_its_set_the_wildcard_set_o
         else:
             assert answer["ret"] == -1
             assert (answer["active"], answer["inactive"]) == ([], [])
+
+
+@pytest.mark.parametrize("own", ["app.bj.1", "app.sh.9"])
+async def test_a_call_in_a_set_with_nobody_in_it_is_an_error_though_other_sets_serve(
+    argv: list[str], manifests: Path, tmp_path: Path, own: str
+) -> None:
+    async with saying_hello("127.0.0.1", "127.0.0.4") as port:
+        parts = [part("one", "127.0.0.1", set="app.sz.*"), part("far", "127.0.0.4", set="app.sh.1")]
+        for each in parts:
+            each["spec"]["tars"]["servants"][0]["port"] = port
+        write(manifests / "sets.yaml", *parts)
+        async with (
+            serving(manifests, "--endpoint-host=pod-ip") as service,
+            client(argv, service, tmp_path, set_division="app.sz.7") as served,
+            client(argv, service, tmp_path, set_division=own) as alone,
+        ):
+            call = {"op": "call", "obj": SERVANT, "text": "hi"}
+            answer = await served.request(call)
+            assert (answer["ok"], answer["rsp"]) == (True, "hi from 127.0.0.1")
+            answer = await alone.request(call)
+            assert answer["ok"] is False
+            assert answer["error"]
 
 
 async def test_a_client_follows_its_set_as_it_moves(argv: list[str], manifests: Path, tmp_path: Path) -> None:

@@ -65,6 +65,24 @@ def test_callers_of_two_groups_get_their_own_endpoints_for_the_same_bytes() -> N
     assert served.answers.stats.computed == served.answers.stats.decoded == 3
 
 
+def test_an_answer_carries_set_groups_and_weights_of_each_endpoint() -> None:
+    found = server(
+        pods=[pod("test-helloserver-1", ip="10.1.0.1"), pod("test-helloserver-2", ip="10.2.0.1", active=False)],
+        routing=replace(GROUPED, set_id="n.a.1", pod_weights=(("test-helloserver-1", 7),)),
+    )
+    served = Served(found, naming=NAMING)
+    served.answers.route(TWO, {})
+    for lookup in (Lookup.ACTIVE, Lookup.ANY, Lookup.SAME_SET):
+        _, active, inactive = served.connect().ask(lookup, argument="n.a.1")
+        assert [(e.setId, e.grouprealid, e.groupworkid, e.weight, e.weightType, e.bakFlag) for e in active] == [
+            ("n.a.1", 1, 1, 7, 1, 0)
+        ]
+        if lookup is not Lookup.ACTIVE:
+            assert [(e.setId, e.grouprealid, e.groupworkid, e.weight, e.weightType, e.bakFlag) for e in inactive] == [
+                ("n.a.1", 2, 2, 100, 1, 0)
+            ]
+
+
 def test_callers_of_one_group_share_what_is_kept() -> None:
     served = Served(in_two_groups(), naming=NAMING)
     served.answers.route(TWO, {})

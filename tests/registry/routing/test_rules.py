@@ -316,6 +316,15 @@ def test_several_objects_of_one_server_are_merged_each_with_its_own_set_and_name
     assert [(e.host, e.marks.set_id) for e in found.active] == [("blue-0.blue", "n.a.1"), ("green-0.green", "n.a.2")]
 
 
+def test_pods_of_several_objects_are_in_one_order_by_their_numbers() -> None:
+    """So that the same set gives the same bytes, whatever object a pod moves to."""
+    pods = [pod(f"x-{n}", ip=f"10.1.0.{n}") for n in (0, 2, 10, 11)]
+    facts = RoutingFacts(set_id="n.a.1")
+    blue = server(name="blue", pods=pods[::2], routing=facts)
+    green = server(name="green", pods=pods[1::2], routing=facts)
+    assert hosts(ask([blue, green], Lookup.ANY))[0] == ["10.1.0.0", "10.1.0.2", "10.1.0.10", "10.1.0.11"]
+
+
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_where_nothing_is_configured_all_functions_answer_alike(lookup: Lookup) -> None:
     argument = (arguments_of(lookup, HELLO)[1:] or ("",))[0]
