@@ -55,7 +55,7 @@ class PolicyChange:
             old._sets != new._sets or old._node_names != new._node_names or bool(self._prefixes) or bool(self._nodes)
         )
         """True where a caller that is known by what its requests say may be in another group."""
-        self.callers_by_address = bool(self._prefixes) or bool(self._nodes) or old.empty != new.empty
+        self.callers_by_address = bool(self._prefixes) or bool(self._nodes)
         """True where a caller that is known by its address may be in another group."""
         self._same = not (self._whole or self._prefixes or self._names or self._nodes or self._stations or self._groups)
 

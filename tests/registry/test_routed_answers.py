@@ -186,6 +186,31 @@ def test_another_priority_drops_the_answers_to_its_groups_alone() -> None:
     assert counted.computed_by_all() == 20
 
 
+def test_a_priority_of_the_same_name_with_other_groups_drops_the_answers_to_them() -> None:
+    """Server7 has no pod in group 1, whose callers it sends to the priority's."""
+    counted = Counted()
+    three = {1: "10.1.0.0/16", 2: "10.2.0.0/16", 3: "10.3.0.0/16"}
+    pods = [pod(f"test-server7-{group}", ip=f"10.{group}.0.7") for group in (2, 3)]
+    counted.served.store.upsert(server("Test", "Server7", pods=pods, routing=GROUPED))
+    for groups, host in (((1, 2), "10.2.0.7"), ((1, 3), "10.3.0.7"), ((1, 2), "10.2.0.7")):
+        counted.served.answers.route(policy(three, [Station("s", groups), Station("t", (2,))]), {})
+        renew(counted.served, *counted.peers)
+        found = [peer.ask(Lookup.SAME_GROUP, "Test.Server7.HelloObj").hosts[0] for peer in counted.peers[:2]]
+        assert found == [[host], ["10.2.0.7"]]
+
+
+def test_a_group_under_another_name_drops_the_answers_of_the_servers_that_name_it() -> None:
+    counted = Counted()
+    named = replace(in_two_groups("Server7", 7), routing=replace(GROUPED, group_name="west"))
+    counted.served.store.upsert(named)
+    counted.computed_by_all()
+    rules = {number: (Rule(parse_prefix(f"10.{number}.0.0/16"), number),) for number in (1, 2)}
+    west = Policy(PolicyDocument((Group(1, "west", rules[1]), Group(2, "east", rules[2]))))
+    counted.served.answers.route(west, {})
+    assert counted.computed_by_all() == 3
+    assert counted.peers[0].ask(Lookup.SAME_GROUP, "Test.Server7.HelloObj").hosts == (["10.1.0.7", "10.2.0.7"], [])
+
+
 def test_a_policy_that_says_the_same_drops_nothing() -> None:
     counted = Counted()
     decoded = counted.served.answers.stats.decoded
@@ -222,6 +247,18 @@ def test_zones_are_groups_of_endpoints_by_their_node_and_of_callers_by_their_pod
     assert len(served.connect(peer="10.8.8.8").ask(Lookup.SAME_GROUP).hosts[0]) == 2
     assert len(served.connect().ask(Lookup.SAME_STATION, argument="north").hosts[0]) == 2
     assert served.connect().ask(Lookup.SAME_STATION, argument="south")[0] == -1
+
+
+def test_addresses_of_the_policy_stand_above_zones() -> None:
+    pods = [pod(f"test-helloserver-{n}", ip=f"10.0.0.{n}", host_ip=f"192.168.0.{n}") for n in (1, 2)]
+    served = Served(server(pods=pods, routing=GROUPED), naming=NAMING)
+    nodes = [Node(f"node-{n}", (f"192.168.0.{n}",), f"zone-{n}", "north") for n in (1, 2)]
+    rules = (Rule(parse_prefix("10.0.0.1"), 5), Rule(parse_prefix("10.9.0.0/16"), 5))
+    served.answers.route(
+        Policy(PolicyDocument((Group(5, "own", rules),), from_topology=True), nodes), {"10.9.9.9": "192.168.0.2"}
+    )
+    assert served.connect(peer="10.9.9.9").ask(Lookup.SAME_GROUP).hosts == (["10.0.0.1"], [])
+    assert served.connect(peer="192.168.0.2").ask(Lookup.SAME_GROUP).hosts == (["10.0.0.2"], [])
 
 
 def test_groups_of_zones_have_the_same_numbers_whatever_other_nodes_there_are() -> None:

@@ -216,6 +216,28 @@ def test_zones_of_nodes_are_groups_before_the_first_answer_and_as_they_change() 
     run_virtual(main())
 
 
+def test_a_pod_of_a_server_that_comes_later_is_known_as_a_caller_and_forgotten_when_it_goes() -> None:
+    async def main() -> None:
+        cluster = Cluster()
+        with_hello(cluster)
+        cluster.add(CONFIGMAPS).apply(configmap(TOPOLOGY))
+        nodes = cluster.add(NODES_PATH)
+        nodes.apply(node("n1", "192.168.0.1", "zone-a"), "")
+        nodes.apply(node("n2", "192.168.0.2", "zone-b"), "")
+        async with routed(cluster) as at_work:
+            await at_work.synced()
+            assert len(at_work.hosts("10.9.0.1")) == 2
+            web = manifests.tendpoint(
+                "Test", "Web", [{**manifests.pod("test-web-0", "10.9.0.1"), "hostIP": "192.168.0.2"}]
+            )
+            cluster[TENDPOINTS].apply(web)
+            await at_work.until(lambda: at_work.hosts("10.9.0.1") == ["10.2.0.1"])
+            cluster[TENDPOINTS].remove("test-web")
+            await at_work.until(lambda: len(at_work.hosts("10.9.0.1")) == 2)
+
+    run_virtual(main())
+
+
 def caller(name: str, address: str, host: str, phase: str = "Running") -> dict[str, Any]:
     return {"metadata": {"name": name}, "status": {"podIP": address, "hostIP": host, "phase": phase}}
 
