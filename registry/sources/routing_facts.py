@@ -32,6 +32,9 @@ MAX_WEIGHT: Final = 100
 _LONGEST: Final = 50_000
 """Characters of an annotation that are read: the names and weights of about a thousand pods."""
 
+_LONGEST_NAME: Final = 200
+"""Characters of a set, which goes out with every endpoint, and of a group's name."""
+
 _SHORT: Final = 500
 """Characters up to which equal annotations are read once, for the thousands of pods that have the same."""
 
@@ -69,7 +72,7 @@ def facts_of(annotations: RoutingAnnotations | None, labels: SetLabel | None) ->
         if label is None:
             return None
         annotations = _NOTHING
-    texts = (annotations.pod_weights, annotations.flow_off_pods)
+    texts = (*msgspec.structs.astuple(annotations), label)
     read = _read_once if sum(map(len, filter(None, texts))) <= _SHORT else _read
     return read(annotations, label)
 
@@ -93,7 +96,7 @@ def _read(annotations: RoutingAnnotations, label: str | None) -> RoutingFacts:
         flow_off=_switch(FLOW, annotations.flow, flaws) is False,
         flow_off_pods=_pods(annotations.flow_off_pods, flaws),
         grouping=_switch(GROUPING, annotations.grouping, flaws),
-        group_name=(annotations.group_name or "").strip(),
+        group_name=_name(GROUP_NAME, annotations.group_name, flaws),
         backup=_switch(BACKUP, annotations.backup, flaws) is True,
         flaws=tuple(flaws),
     )
@@ -103,12 +106,20 @@ _read_once = lru_cache(2_000)(_read)
 
 
 def _set(text: str | None, flaws: list[str]) -> str:
-    text = (text or "").strip()
+    text = _name(SET, text, flaws)
     if text and not is_set(text):
         flaws.append(
             f"{SET}: expected name.area.group, of which only the group may be *, got {_shown(text)}; "
             "this counts as no set"
         )
+        return ""
+    return text
+
+
+def _name(key: str, text: str | None, flaws: list[str]) -> str:
+    text = (text or "").strip()
+    if len(text) > _LONGEST_NAME:
+        flaws.append(f"{key}: {len(text)} characters, more than {_LONGEST_NAME}; passed over")
         return ""
     return text
 

@@ -62,6 +62,8 @@ def test_addresses_and_star_patterns_are_ranges(pattern: str, as_range: str) -> 
         ("10.1.2.3/16", "did you mean 10.1.0.0/16?"),
         ("fd00::1/16", "did you mean fd00::/16?"),
         ("10.*.2.3", "stars stand for whole numbers at the end of four"),
+        ("10.*.1.*", "stars stand for whole numbers at the end of four"),
+        ("*.1.2.3", "stars stand for whole numbers at the end of four"),
         ("10.1.*", "stars stand for whole numbers at the end of four"),
         ("10.1.2*.*", "stars stand for whole numbers at the end of four"),
         ("300.*.*.*", "expected an address"),

@@ -55,6 +55,12 @@ def test_each_annotation(annotations: dict[str, str], expected: RoutingFacts | N
         ({"set": "n.a"}, "tars.io/set: expected name.area.group, of which only the group may be *, got 'n.a'"),
         ({"set": "*.a.1"}, "this counts as no set"),
         ({"set": "n.*.1"}, "this counts as no set"),
+        ({"set": f"n.a.{'1' * 200}"}, "tars.io/set: 204 characters, more than 200; passed over"),
+        ({"group_name": "n" * 201}, "tars.io/group-name: 201 characters, more than 200; passed over"),
+        ({"weight": "9" * 5000}, "tars.io/weight: expected a whole number from 0 to 100, got '999"),
+        ({"pod_weights": '{"a-0": 1e999}'}, "tars.io/pod-weights"),
+        ({"pod_weights": '{"a-0": -1}'}, "got '-1'"),
+        ({"weight": "٣"}, "tars.io/weight: expected a whole number"),
         ({"weight": "101"}, "tars.io/weight: expected a whole number from 0 to 100, got '101'"),
         ({"weight": "-1"}, "got '-1'"),
         ({"weight": "1.5"}, "got '1.5'"),
@@ -88,6 +94,15 @@ def test_an_annotation_stands_over_a_label() -> None:
     label = {"tars.io/set": "n.a.2"}
     assert facts_of_pod(None, label) == RoutingFacts(set_id="n.a.2")
     assert facts_of_pod({"tars.io/set": "n.a.1"}, label) == RoutingFacts(set_id="n.a.1")
+
+
+def test_long_annotations_are_not_kept_once_they_are_read() -> None:
+    """Whoever may make a pod may write some hundred thousand characters into each."""
+    before = routing_facts._read_once.cache_info().currsize
+    for number in range(5):
+        facts(set=f"{number}" * 10_000)
+        facts(weight=f"{number}" * 10_000)
+    assert routing_facts._read_once.cache_info().currsize == before
 
 
 @given(st.dictionaries(st.sampled_from(sorted(routing_facts._FIELDS)), st.text(), max_size=8))
