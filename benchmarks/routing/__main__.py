@@ -35,7 +35,7 @@ LATER_LIMIT: Final = 1.05
 
 
 def first_figures(registries: list[Registry], case: str, servers: int, runs: int) -> list[Figure]:
-    """First answers, each run with servers of its own, the registries in turns: so what they keep lies alike in memory."""
+    """First answers, each run with servers of its own, the registries in turns: what is kept lies alike."""
     found: dict[str, list[FirstAnswers]] = {registry.name: [] for registry in registries}
     for run in range(runs):
         keys = range(servers * run // runs, servers * (run + 1) // runs)
