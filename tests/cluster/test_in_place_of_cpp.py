@@ -19,9 +19,9 @@ from tars_protocol.aio.client import Client
 from tars_protocol.interfaces.query import QUERY, SERVANT
 from tests.cluster.client import PODS
 from tests.cluster.conftest import Cluster
+from tests.cluster.heartbeats import FOLLOW, PATCH_STATUS, condition, kube_pod
 from tests.cluster.programs import free_ports
 from tests.cluster.support_service import Lists
-from tests.cluster.test_heartbeats import FOLLOW, PATCH_STATUS, condition, kube_pod
 from tests.support.manifests import framework, pod, tendpoint
 from tests.support.service import Service, attached
 from tests.support.tarsnode import Tarsnode

@@ -8,8 +8,8 @@ import pytest
 
 from tests.alerts.support_metrics import ask_and_be_refused, check, listed, scrape
 from tests.cluster.conftest import Cluster
+from tests.cluster.heartbeats import POD, kube_pod
 from tests.cluster.support_service import QUICK, Registry, following, lists
-from tests.cluster.test_heartbeats import POD, kube_pod
 from tests.support import manifests
 from tests.support.tables import HELLO
 from tests.support.tarsnode import Tarsnode

@@ -114,6 +114,8 @@ async def test_objects_are_listed_on_the_admin_port_a_page_at_a_time(folder: Pat
         )
         public = app._admin_sockets["--metrics-listen"][0].getsockname()[1]
         assert (await get(public, "/objects"))[0] == 404
+
+
 @pytest.mark.parametrize("body", [b"{}", b'{"status": "ok", "active": []}', b"[]", b"<html>"])
 async def test_explain_of_what_is_no_admin_port_is_an_error(body: bytes, capsys: Capture) -> None:
     """Whatever else answers there, in JSON or not."""
