@@ -7,14 +7,10 @@ would have to be that of its worst day. So whenever much has become free since t
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
-import logging
 from typing import Final
 
-log = logging.getLogger(__name__)
-
-_EVERY: Final = 5.0
+EVERY: Final = 5.0
 """Seconds between two looks."""
 
 _WORTH: Final = 8 << 20
@@ -64,15 +60,8 @@ class Heap:
         """Bytes in the heap that nobody uses."""
         return int(self._figures().fordblks) if self._figures is not None else 0
 
-    async def run(self) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(_EVERY)
-            # Beside the event loop: the C library is called without the interpreter's lock.
-            await asyncio.to_thread(self.look)
-
     def look(self) -> None:
-        """Give back what is free if it is worth it."""
+        """Give back what is free if it is worth it; may be called from any one thread."""
         free = self.free
         self._least = min(self._least, free)
         if self._trim is None or free - self._least < _WORTH:
