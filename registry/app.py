@@ -21,8 +21,8 @@ from registry.admin.view import Cache, Listener, Requests, View
 from registry.alike import Alike
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
-from registry.heap import EVERY, Heap
 from registry.heartbeats import Heartbeats, with_cluster, without_cluster
+from registry.memory import EVERY, Memory
 from registry.model import SourceStatus
 from registry.routed import Routed, check_policy, kept_parts, policy_in_cluster
 from registry.routing.hosts import Naming
@@ -136,7 +136,7 @@ class App:
         self._close = close
         self._new_credentials = new_credentials
         self._clock = ClockWatch()
-        self._heap = Heap()
+        self.memory = Memory()
         self.store = store
         self._source = source
         parts = [*parts, *kept_parts(config, in_cluster=isinstance(source, KubernetesSource))]
@@ -175,7 +175,7 @@ class App:
         for name, run in (*self._routed.tasks.items(), *self._heartbeats.tasks.items()):
             self._keep_going(name, run)
         self._keep_going("the look at the clock", self._clock.run)
-        self._keep_going("giving memory back", self._give_back)
+        self._keep_going("the look at the memory", self._keep_small)
         self._admin = AdminServer(self._view(), self.config.admin)
         for option, sockets in self._admin_sockets.items():
             await self._admin.start(sockets, inside=option == "--admin-listen")
@@ -313,11 +313,11 @@ class App:
             load=server.load,
         )
 
-    async def _give_back(self) -> None:
+    async def _keep_small(self) -> None:
         while True:
             await asyncio.sleep(EVERY)
-            # Beside the event loop: the C library is called without the interpreter's lock.
-            await asyncio.to_thread(self._heap.look)
+            self.memory.look_for_garbage()
+            await asyncio.to_thread(self.memory.give_back)
 
     def _keep_going(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part that should never end; where it does, that is told and it is started again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -95,9 +94,7 @@ async def _serve(loaded: Config, read: Callable[[], Config], log_set_up: logs.Lo
     except CommandError:
         await app.stop()
         raise
-    # What was imported stays for good; the garbage collector would look through it again and again, 50 ms each time.
-    gc.collect()
-    gc.freeze()
+    app.memory.own_process()
     await app.start()
     hint = asyncio.create_task(_tell_how_to_ask(app, loaded))
     reloading = asyncio.create_task(_reload_when_told(app, loaded, read, signals.reload))
