@@ -48,9 +48,12 @@ LABEL org.opencontainers.image.title="tars-registry" \
       org.opencontainers.image.vendor="The tars-registry authors"
 COPY --from=build /root-files /
 COPY --from=build /opt/tars-registry /opt/tars-registry
+# PYTHONMALLOC: what a flood of callers took can be given back from the C library's heap, from Python's own it can't
+# (docs/limits.md).
 ENV PATH=/opt/tars-registry/bin:/usr/bin \
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONMALLOC=malloc \
     PYTHONUNBUFFERED=1
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot). It owns no file.
 USER 10001:10001

@@ -103,12 +103,14 @@ def _line(number: int, pods: int, inactive: int) -> bytes:
 
 
 class Collections:
-    """How long each collection of garbage took."""
+    """How long each collection of garbage took, from the first look on.
+
+    Not from the start: each note lives on, and so would the page of memory that it lies on, where memory is measured.
+    """
 
     def __init__(self) -> None:
         self._began = 0, 0
         self._pauses: list[tuple[int, int, int]] = []
-        gc.callbacks.append(self._note)
 
     def _note(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
@@ -120,6 +122,8 @@ class Collections:
 
     def take(self) -> list[tuple[int, int, int]]:
         """Since the last look: the generation, nanoseconds by the clock, and those that it worked."""
+        if self._note not in gc.callbacks:
+            gc.callbacks.append(self._note)
         taken, self._pauses = self._pauses, []
         return taken
 

@@ -31,6 +31,10 @@ LOAD_CPU: Final = RUNNERS[1] if len(RUNNERS) > 1 else None
 """Server and generator each keep to a processor: where the system moves them together and apart again, what an answer
 costs jumps by a tenth."""
 
+AS_IN_THE_IMAGE: Final = {"PYTHONMALLOC": "malloc"}
+"""What the service has in its environment where it is run as a container: the C library's heap for all memory, as what
+a flood of callers took can be given back from it page by page."""
+
 
 class WrongAnswer(Exception):
     """A server answered what it must not; nothing is measured then."""
@@ -170,6 +174,7 @@ def listening(command: Sequence[str]) -> list[str]:
 @contextmanager
 def _started(name: str, command: list[str]) -> Iterator[Server]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TARS_REGISTRY_")}
+    environment |= AS_IN_THE_IMAGE
     # A folder for standard error, not a pipe: nobody reads it while the service is measured.
     log = Path(os.environ.get("TMPDIR", "/tmp")) / f"tars-registry-bench-{os.getpid()}-{time.monotonic_ns()}.log"
     with log.open("wb") as errors:

@@ -28,7 +28,7 @@ _ALL_EVERY: Final = 600.0
 _GROWN: Final = 1.25
 """Times its size to which the process must have grown for everything to be looked through."""
 
-_WORTH: Final = 8 << 20
+_WORTH: Final = 1 << 20
 """Bytes that must have become free: to give them back takes a millisecond, and to take them again another."""
 
 
@@ -95,6 +95,9 @@ class Garbage:
                 return
         gc.collect(1)
         gc.freeze()
+        # There is nothing left to look through; what Python keeps for its next objects it gives up only here. It is
+        # little, but it was taken in a flood's midst, and each piece holds a page of memory.
+        gc.collect()
 
     def _look_through_everything(self) -> None:
         gc.unfreeze()

@@ -149,6 +149,8 @@ class Server:
                 await asyncio.sleep(_SWEEP_SECONDS / len(slices))
                 self.check_peers(_SWEEP_SECONDS, some)
             self._addresses.forget(self.limits, asyncio.get_running_loop().time())
+            # A set stays as large as it ever was, until it is made anew.
+            self._peers, self._holders = set(self._peers), set(self._holders)
 
     def check_peers(self, passed: float, peers: Iterable[Peer] | None = None) -> None:
         """Cut what is too slow, or holds too much, of these (by default all); ``passed`` seconds have gone by since the

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+from benchmarks.servers import AS_IN_THE_IMAGE
 from image.distributions import locked
 from tests.image.conftest import Built
 from tests.image.containers import ROOT, Tools
@@ -51,6 +52,11 @@ def test_it_serves_unless_told_otherwise_and_stops_on_sigterm(built: Built) -> N
     assert found["WorkingDir"] == "/"
     assert set(found["ExposedPorts"]) == {"17890/tcp", "17891/tcp", "17893/tcp"}
     assert not found.get("Volumes")
+
+
+def test_memory_is_taken_where_it_can_be_given_back_and_as_it_was_measured(built: Built) -> None:
+    environment = dict(setting.split("=", 1) for setting in configuration(built)["Env"])
+    assert AS_IN_THE_IMAGE.items() <= environment.items()
 
 
 def test_it_has_no_health_check_of_its_own(built: Built) -> None:

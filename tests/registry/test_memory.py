@@ -112,6 +112,30 @@ def test_garbage_that_was_set_aside_is_found_once_the_process_has_grown() -> Non
     assert ran.returncode == 0, ran.stderr
 
 
+KEPT = """
+import sys
+from registry.memory import Garbage
+
+garbage = Garbage()
+garbage.look()
+before = sys.getallocatedblocks()
+objects = [(number + 0.5, [number]) for number in range(10_000)]
+objects.clear()
+kept = sys.getallocatedblocks() - before
+assert kept > 1_000, kept
+garbage.look()
+kept = sys.getallocatedblocks() - before
+assert kept < 100, kept
+"""
+
+
+def test_what_python_keeps_for_its_next_objects_is_given_up() -> None:
+    """In a process of its own: it changes how garbage is collected."""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, cwd=root, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_a_process_of_others_is_left_as_it_is() -> None:
     before = gc.get_threshold(), gc.get_freeze_count()
     Memory()

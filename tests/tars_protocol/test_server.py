@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 import struct
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from enum import StrEnum
@@ -509,6 +510,21 @@ async def test_deadlines_are_looked_at_all_the_time(monkeypatch: pytest.MonkeyPa
         peer.send(b"\x00")
         assert await peer.rest() == b""
         assert served.refused == {"frame_timeout": 1}
+
+
+@on_every_loop
+async def test_what_a_crowd_was_kept_in_is_small_again_once_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's sets never shrink by themselves."""
+    monkeypatch.setattr(server_module, "_SWEEP_SECONDS", 0.005)
+    async with serving() as served:
+        few = sys.getsizeof(served.server._peers)
+        for _ in range(3):
+            async with AsyncExitStack() as stack:
+                for _ in range(50):
+                    await stack.enter_async_context(connected(served))
+                await until(lambda: served.server.open_connections == 50)
+                assert sys.getsizeof(served.server._peers) > 4 * few
+            await until(lambda: sys.getsizeof(served.server._peers) == few)
 
 
 # -- peers that do not read ----------------------------------------------------------------------------------------
