@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -167,5 +168,9 @@ async def _tell_how_to_ask(app: App, loaded: Config) -> None:
 
 def _program() -> str:
     """This program as one would type it from here."""
+    name = os.path.basename(sys.argv[0])
+    found = shutil.which(name)
+    if found and os.path.realpath(found) == os.path.realpath(sys.argv[0]):
+        return name
     near = os.path.relpath(sys.argv[0])
     return sys.argv[0] if near.startswith("..") else near
