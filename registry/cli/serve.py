@@ -168,7 +168,7 @@ async def _tell_how_to_ask(app: App, loaded: Config) -> None:
 
 def _program() -> str:
     """This program as one would type it from here."""
-    name = os.path.basename(sys.argv[0])
+    name = Path(sys.argv[0]).name
     found = shutil.which(name)
     if found and os.path.realpath(found) == os.path.realpath(sys.argv[0]):
         return name
