@@ -23,10 +23,10 @@ COPY requirements/run.txt requirements/build.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
     if [ -s /run/secrets/ca.pem ]; then export PIP_CERT=/run/secrets/ca.pem; fi \
     && python3.11 -m venv /opt/build \
-    && /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+    && /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.txt \
     && python3.11 -m venv --without-pip /opt/tars-registry \
     && /opt/build/bin/pip --python /opt/tars-registry/bin/python install \
-        --require-hashes --no-compile --only-binary :all: -r requirements/run.txt
+        --no-deps --require-hashes --no-compile --only-binary :all: -r requirements/run.txt
 COPY image/root_files.py image/
 RUN python3.11 image/root_files.py --for /opt/tars-registry --into /root-files
 COPY pyproject.toml README.md LICENSE ./

@@ -178,11 +178,11 @@ $(VENV_MADE):
 $(RUN_READY): requirements/build.txt requirements/run.txt pyproject.toml | $(VENV_MADE)
 	@echo 'Installing what tars-registry runs with into $(VENV) (about half a minute the first time)'
 	@pip="$(PIP)"; \
-	$$pip install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt && \
+	$$pip install --quiet --no-deps --require-hashes -r requirements/build.txt -r requirements/run.txt && \
 	$$pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV_READY): requirements/dev.txt $(RUN_READY)
 	@echo 'Installing the tools for tests and checks into $(VENV) (about a minute the first time)'
-	@pip="$(PIP)"; $$pip install --quiet --require-hashes -r requirements/dev.txt
+	@pip="$(PIP)"; $$pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
