@@ -14,12 +14,13 @@ from tests.fuzz.cases import Case
 from tests.fuzz.full_frames import full_frames
 from tests.fuzz.small_bodies import small_bodies
 from tests.fuzz.small_packets import small_packets
+from tests.fuzz.small_reports import small_reports
 
 
 @cache
 def small() -> tuple[Case, ...]:
     """Those of the size of an honest question."""
-    return (*small_packets(), *small_bodies())
+    return (*small_packets(), *small_bodies(), *small_reports())
 
 
 def full() -> Iterator[Case]:
