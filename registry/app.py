@@ -9,15 +9,14 @@ import asyncio
 import logging
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
-from registry import __version__, inventory
+from registry import __version__, figures, inventory
 from registry.admin.clock import ClockWatch
 from registry.admin.health import AdminServer
 from registry.admin.logs import Logs
-from registry.admin.view import Cache, Listener, Requests, View
+from registry.admin.view import View
 from registry.alike import Alike
 from registry.answers import Answers, SelfAddress
 from registry.config import Config, ListenAddress, SourceKind, inside_pod
@@ -36,7 +35,6 @@ from registry.table import DIRECTORY_PARTS, Part, TableStore
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server
 from tars_protocol.connection import Caller, Connection, Handler, Lookup, unknown
-from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces import query as query_interface
 
@@ -371,9 +369,9 @@ class App:
             table=lambda: self.store.table,
             table_size=self.store.size,
             sources=lambda: [*self._source.statuses, *self._routed.statuses],
-            requests=self._requests,
-            cache=self._cache,
-            listeners=self._listeners,
+            requests=lambda: figures.requests(self.answers, self._query, self._registry, self._crashes),
+            cache=lambda: figures.cache(self.answers),
+            listeners=lambda: figures.listeners((self.query, self.registry), self._admin),
             not_ready=self.not_ready,
             staleness=self.staleness,
             explain=self._routed.explain,
@@ -384,48 +382,6 @@ class App:
             clock_jumps=lambda: self._clock.jumps,
             reports=self._heartbeats.shown,
             states=self._heartbeats.states,
-        )
-
-    def _listeners(self) -> list[Listener]:
-        listeners = [
-            Listener(
-                server.name,
-                server.open_connections,
-                server.stats.accepted,
-                server.stats.refused,
-                server.load.in_flight,
-                {"overload": server.load.refused, "rate": server.stats.rate_refused},
-                server.stats.over_rate,
-            )
-            for server in (self.query, self.registry)
-        ]
-        if self._admin:
-            stats = self._admin.stats
-            listeners.append(Listener("admin", self._admin.open_connections, stats.accepted, stats.refused))
-        return listeners
-
-    def _requests(self) -> Requests:
-        answers: Counter[tuple[str, str, str]] = Counter()
-        for (function, result), tally in self.answers.tallies.items():
-            answers[query_interface.SERVANT, str(function), result] += tally.count
-        for dispatcher in (self._query, self._registry):
-            for (servant, function, code), count in dispatcher.stats.answers.items():
-                answers[servant, function, _result(code)] += count
-        # Only queries can be hits, so only there is a miss a miss.
-        seconds = self._query.stats.seconds
-        bugs = self._query.stats.bugs + self._registry.stats.bugs + self._crashes
-        return Requests(answers, seconds.cumulative(), seconds.total, bugs)
-
-    def _cache(self) -> Cache:
-        stats = self.answers.stats
-        given = sum(tally.count for tally in self.answers.tallies.values())
-        return Cache(
-            hits=given - stats.decoded,
-            misses=stats.misses,
-            computed=stats.computed,
-            dropped=stats.dropped,
-            entries=self.answers.entries,
-            bytes=self.answers.kept_bytes,
         )
 
 
@@ -443,10 +399,3 @@ async def _unless(hurry: asyncio.Event | None, seconds: float) -> None:
 def _age(status: SourceStatus, now: float) -> float | None:
     """Seconds since a part was last known to be current; None where it never was."""
     return None if status.last_success is None else max(0.0, now - status.last_success)
-
-
-def _result(code: int) -> str:
-    """A return code as a label."""
-    if code == ReturnCode.SUCCESS:
-        return "ok"
-    return ReturnCode(code).name.lower() if code in set(ReturnCode) else "other_code"

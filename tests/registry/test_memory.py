@@ -1,4 +1,4 @@
-"""Memory that a flood of callers took is given back to the system."""
+"""The garbage collector waits for nobody, and memory that a flood of callers took is given back to the system."""
 
 import ctypes
 import gc
@@ -9,6 +9,15 @@ from pathlib import Path
 import pytest
 
 from registry.memory import Heap, Memory
+
+
+def _run(program: str) -> str:
+    """What a program prints that ends well."""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
 
 GLIBC = hasattr(ctypes.CDLL(None), "mallinfo2")
 
@@ -46,10 +55,7 @@ print(given)
 @pytest.mark.skipif(not GLIBC, reason="the C library is not glibc, or is older than 2.33")
 def test_what_lies_free_between_blocks_in_use_is_given_back_once() -> None:
     """In a process of its own: how much is free in the heap of this one depends on all the tests before."""
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, cwd=root, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > 90 << 20
+    assert int(_run(SCATTERED)) > 90 << 20
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +113,7 @@ assert garbage.everything == 2, "it did not grow since"
 
 def test_garbage_that_was_set_aside_is_found_once_the_process_has_grown() -> None:
     """In a process of its own: it changes how garbage is collected."""
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", CIRCLES], capture_output=True, text=True, cwd=root, check=False)
-    assert ran.returncode == 0, ran.stderr
+    _run(CIRCLES)
 
 
 KEPT = """
@@ -131,9 +135,7 @@ assert kept < 100, kept
 
 def test_what_python_keeps_for_its_next_objects_is_given_up() -> None:
     """In a process of its own: it changes how garbage is collected."""
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, cwd=root, check=False)
-    assert ran.returncode == 0, ran.stderr
+    _run(KEPT)
 
 
 def test_a_process_of_others_is_left_as_it_is() -> None:
