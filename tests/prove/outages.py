@@ -184,9 +184,10 @@ def spread(rounds: Sequence[Round], value: Callable[[Round], float]) -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, and whether there is more."""
+    """The commit that is checked out, and whether there is more; reports that were written before this one are not."""
     found = _git("rev-parse", "HEAD") or "unknown"
-    return f"{found}, with changes that are not committed" if _git("status", "--porcelain") else found
+    changed = _git("status", "--porcelain", "--", ".", ":!docs/proofs")
+    return f"{found}, with changes that are not committed" if changed else found
 
 
 def _git(*arguments: str) -> str:
