@@ -63,7 +63,8 @@ class PolicyFile:
     async def read(self) -> None:
         """Hand the text over as it is now."""
         text, problem = await asyncio.to_thread(_read, self.path, self._settings.max_file_bytes)
-        self._sink.upsert(PolicyText("", str(self.path), text, problem))
+        # As all that there is of the kind: a snapshot may have brought the policy of a file that was named before.
+        self._sink.replace(Kind.POLICY, [PolicyText("", str(self.path), text, problem)])
         self._sink.synced(*PART)
 
     async def _watch(self) -> None:

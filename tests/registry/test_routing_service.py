@@ -16,6 +16,7 @@ from registry.app import App, StartError, build
 from registry.config import Config
 from registry.routing.callers import CallerGroup
 from registry.routing.hosts import EndpointHost
+from registry.snapshot import SnapshotSettings
 from registry.sources.directory import DirectorySettings
 from registry.sources.policy_document import read_policy
 from registry.sources.routing_keeper import RoutingSettings
@@ -187,6 +188,23 @@ async def test_a_policy_that_is_broken_from_the_start_is_told_and_answers_are_gi
         write(folder, NEAR)
         await until(lambda: app._routed.statuses[0].state == "current")
         await until_hosts(client, "10.1.0.1")
+
+
+async def test_the_policy_that_is_named_counts_and_not_that_of_an_older_snapshot(folder: Path) -> None:
+    """The file that was named before stands first in the alphabet."""
+    snapshot = SnapshotSettings(snapshot_path=folder / "snapshot", snapshot_interval=0.1)
+    config = dataclasses.replace(configured(folder), snapshot=snapshot)
+    async with serving(config) as app, asking(app) as client:
+        await until_hosts(client, "10.1.0.1")
+    assert snapshot.snapshot_path is not None
+    assert snapshot.snapshot_path.exists()
+    other = folder / "the-policy.yaml"
+    other.write_text(FAR)
+    config = dataclasses.replace(config, routing=RoutingSettings(routing_policy=other))
+    async with serving(config) as app, asking(app) as client:
+        await until_hosts(client, "10.1.0.2")
+        other.write_text("groups: 5")
+        await until(lambda: app._routed.statuses[0].state == "last good")
 
 
 async def test_a_policy_file_that_is_not_there_at_start_is_an_error(folder: Path) -> None:
