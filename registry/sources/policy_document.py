@@ -70,6 +70,7 @@ def read_policy(text: str) -> PolicyDocument:
 _TOP: Final = ("grouping", "from_topology", "groups", "priorities")
 _GROUP: Final = ("id", "name", "addresses", "sets", "node_names")
 _PRIORITY: Final = ("station", "groups")
+_LISTS: Final = ("groups", "priorities", "addresses", "sets", "node_names")
 _GROUPING: Final = ("annotated", "all")
 
 _HINTS: Final = 10
@@ -202,11 +203,15 @@ class _Reader:
                 near = self._nearest(key, keys)
                 hint = f"did you mean {near}?" if near else f"there are {', '.join(keys)}"
                 self._flaw((*path, key), f"no such field; {hint}")
-        # A field without a value is one that is not there.
-        return {key: value for key, value in raw.items() if value is not None}
+        # A field without a value is one that is not there; but not a list, see `_items`.
+        return {key: value for key, value in raw.items() if value is not None or key in _LISTS}
 
     def _items(self, fields: dict[str, Any], path: Place, key: str) -> list[tuple[Place, Any]]:
         found = fields.get(key, [])
+        if key in fields and found is None:
+            # Also what a file looks like that is only half written: not to be taken for a policy without groups.
+            self._flaw((*path, key), "expected a list, got nothing; write [] for an empty one, or leave the field out")
+            return []
         if not isinstance(found, list):
             self._flaw((*path, key), f"expected a list, got {_shown(found)}")
             return []

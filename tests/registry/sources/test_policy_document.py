@@ -47,7 +47,7 @@ def test_all_that_a_policy_can_say() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "{}", "groups:\npriorities:\n", "groups: []"])
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "{}", "groups: []\npriorities: []\n"])
 def test_an_empty_policy_is_one_without_groups(text: str) -> None:
     assert read_policy(text) == PolicyDocument()
 
@@ -66,6 +66,9 @@ def test_groups_may_be_named_in_priorities_before_the_zones_are_known_only_with_
         ("[1]", "line 1: expected the fields of a policy: grouping, from_topology, groups, priorities; got a list"),
         ("group: []", "line 1: group: no such field; did you mean groups?"),
         ("\ngroups: 5", "line 2: groups: expected a list, got 5"),
+        ("groups:", "line 1: groups: expected a list, got nothing; write [] for an empty one, or leave the field out"),
+        ("groups: []\npriorities:\n", "line 2: priorities: expected a list, got nothing"),
+        ("groups:\n- id: 1\n  addresses:\n", "line 3: groups[0].addresses: expected a list, got nothing"),
         ("groups:\n- 5", "line 2: groups[0]: expected a group: id, name, addresses, sets, node_names; got 5"),
         ("groups:\n- name: a", "line 2: groups[0].id: expected a whole number from 1 to 2147483647, got nothing"),
         ("groups:\n- {id: 0}", "line 2: groups[0].id: expected a whole number from 1 to 2147483647, got 0"),
