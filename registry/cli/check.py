@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     manifests = options.manifests or settings.service.manifests
     directory = _check_manifests(Path(manifests), settings.directory.max_file_bytes, report) if manifests else None
     policy_path = options.policy or settings.routing.routing_policy
-    policy = _check_policy(Path(policy_path), report) if policy_path else None
+    policy = _check_policy(Path(policy_path), settings.directory.max_file_bytes, report) if policy_path else None
     if policy and directory:
         _check_names(policy, directory, report)
     if options.ip:
@@ -78,11 +78,15 @@ def _check_settings(options: argparse.Namespace, report: _Report) -> config.Conf
     try:
         found = config.load({}, os.environ, Path(file) if file else None)
     except config.ConfigError as error:
-        report.problem("configuration", str(error))
+        report.problem("configuration", f"{error}; what else the settings name was not looked at")
         return config.Config()
     report.checked.append(f"configuration {file}" if file else "configuration: defaults and environment")
     if found.routing.routing_policy is not None and found.routing.routing_policy_configmap:
         report.problem("configuration", "routing_policy and routing_policy_configmap: name one of them")
+    if found.service.source is config.SourceKind.DIRECTORY and found.routing.routing_policy_configmap:
+        report.problem(
+            "configuration", "routing_policy_configmap goes with the kubernetes source; name a file with routing_policy"
+        )
     return found
 
 
@@ -99,15 +103,20 @@ def _check_manifests(root: Path, max_bytes: int, report: _Report) -> Directory:
     return found
 
 
-def _check_policy(path: Path, report: _Report) -> Policy | None:
+def _check_policy(path: Path, max_bytes: int, report: _Report) -> Policy | None:
     """The policy in a file; None where it can't be used."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+        text = data.decode("utf-8-sig") if len(data) <= max_bytes else None
     except OSError as error:
         raise CommandError(f"{path}: can't be read: {error.strerror}; name a file with --policy") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         report.problem(f"{path}:{line}", f"not UTF-8: {error.reason}")
+        return None
+    if text is None:
+        report.problem(str(path), f"longer than max_file_bytes, {max_bytes} bytes")
         return None
     try:
         document = read_policy(text)

@@ -214,6 +214,20 @@ def test_check_tells_all_that_is_wrong_with_file_and_line(folder: Path, policy: 
     assert out.endswith("4 problems\n")
 
 
+def test_check_tells_what_serve_would_refuse(policy: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TARS_REGISTRY_MAX_FILE_BYTES", "1024")
+    policy.write_text(POLICY + "#" * 1024)
+    assert main(["check", "--policy", str(policy)]) == 1
+    assert f"{policy}: longer than max_file_bytes, 1024 bytes" in capsys.readouterr().out
+    monkeypatch.setenv("TARS_REGISTRY_SOURCE", "directory")
+    monkeypatch.setenv("TARS_REGISTRY_ROUTING_POLICY_CONFIGMAP", "routing")
+    assert main(["check"]) == 1
+    assert "routing_policy_configmap goes with the kubernetes source" in capsys.readouterr().out
+    monkeypatch.setenv("TARS_REGISTRY_CALLER_GROUP", "nobody")
+    assert main(["check"]) == 1
+    assert "what else the settings name was not looked at" in capsys.readouterr().out
+
+
 def test_check_tells_of_group_names_that_the_policy_does_not_have(folder: Path, policy: Path, capsys: Capture) -> None:
     named = manifests.hello("10.1.0.1")
     named["metadata"]["annotations"] = {"tars.io/group-name": "east"}
