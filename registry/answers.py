@@ -307,9 +307,17 @@ class Answers:
             cell.stamp = now[cell.stamp]
         self._stamp = now[self._stamp]
         if self.callers.asks_anew_after(change):
-            for generation in (self._young, self._old):
-                generation.forget_raw()
+            self._forget_raw()
         return self.callers.moved_by(change)
+
+    def pods_moved(self) -> None:
+        """Pods may be on other nodes now than ``hosts`` told when requests were looked at."""
+        if self.callers.asks_anew_after_pods_moved:
+            self._forget_raw()
+
+    def _forget_raw(self) -> None:
+        for generation in (self._young, self._old):
+            generation.forget_raw()
 
     def _refresh(self, answer: Answer) -> None:
         """Bring an answer up to date: by making it again, unless only policies changed, which spare it."""

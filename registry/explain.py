@@ -108,7 +108,7 @@ class Explainer:
             what = "node name" if mode is CallerGroup.NODE_NAME else "address"
             return NO_GROUP, f"in no group: no {what} was given to find it by (from)"
         if mode is CallerGroup.NODE_NAME:
-            group = policy.group_of_node_name(address)
+            group = self._answers.callers.by_node_name(address)
             return group, f"by its node name {address!r} (caller_group is node_name): {_group(group, policy)}"
         group, rule = self._answers.callers.by_address(address), policy.rule_of(address)
         if rule is None:

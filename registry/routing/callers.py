@@ -54,6 +54,10 @@ class Callers:
             return NO_GROUP
         return self._policy.group_of_address(peer, self._hosts.get(peer, ""))
 
+    def by_node_name(self, name: str) -> int:
+        """The group of a caller by the node name in its requests, which may be the address of a pod or of a node."""
+        return self._policy.group_of_node_name(name, self._hosts.get(name, ""))
+
     def scope(self, peer: str) -> bytes:
         """What of a connection's scope tells the group of its caller; empty for none."""
         group = self.by_address(peer)
@@ -70,13 +74,18 @@ class Callers:
             case CallerGroup.SET:
                 return self._policy.group_of_set(asked_set or request.status.get(SET_STATUS, ""))
             case CallerGroup.NODE_NAME:
-                return self._policy.group_of_node_name(request.context.get(NODE_NAME_CONTEXT, ""))
+                return self.by_node_name(request.context.get(NODE_NAME_CONTEXT, ""))
         return NO_GROUP
 
     @property
     def in_requests(self) -> bool:
         """True where the group of who asks is told by what stands in a request beside its call."""
         return self.mode in (CallerGroup.SET, CallerGroup.NODE_NAME) and not self._policy.empty
+
+    @property
+    def asks_anew_after_pods_moved(self) -> bool:
+        """True where requests may ask other questions when pods are on other nodes."""
+        return self.mode is CallerGroup.NODE_NAME and bool(self._policy.zones)
 
     def moved_by(self, change: PolicyChange) -> bool:
         """True where scopes may be others after a change."""

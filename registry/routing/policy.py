@@ -168,10 +168,10 @@ class Policy:
             found = self._sets.get(f"{set_id.rpartition('.')[0]}.{WILDCARD}")
         return NO_GROUP if found is None else found
 
-    def group_of_node_name(self, name: str) -> int:
+    def group_of_node_name(self, name: str, host_address: str = "") -> int:
         """The group of callers that say this node name: that which names it, else as of an address."""
         found = self._node_names.get(name)
-        return self.group_of_address(name) if found is None else found
+        return self.group_of_address(name, host_address) if found is None else found
 
     def real_group(self, facts: RoutingFacts | None, pod: Pod) -> int:
         """The group of an endpoint: that which its object names, else that of its address."""

@@ -1,8 +1,8 @@
 """What annotations and labels say of routing: set, flow, weight, group, backup.
 
 They are written by hand, and apart from what makes the server work: what can't be understood is passed over and told,
-it never takes a server out of the table. The texts are the annotations of a TEndpoint, for all its pods, or of a
-labelled Pod, for itself.
+it never takes a server out of the table (but what is no text at all does, as the API server would not take it). The
+texts are the annotations of a TEndpoint, for all its pods, or of a labelled Pod, for itself.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class Scopes:
         while True:
             await self._moved.wait()
             self._moved.clear()
+            self._answers.pods_moved()
             for number, connection in enumerate(self._connections(), 1):
                 connection.scope = self._answers.scope(connection.caller)
                 if number % _AT_ONCE == 0:

@@ -322,6 +322,19 @@ def test_callers_may_be_known_by_their_node_name() -> None:
     assert len(peer.ask(Lookup.ALL, context={"node_name": "else"}).hosts[0]) == 2
 
 
+def test_callers_that_say_the_address_of_a_pod_are_in_the_zone_of_its_node() -> None:
+    """Also when a pod of that address is on another node later on, which the same bytes tell nothing of."""
+    served, peer = by_request(CallerGroup.NODE_NAME)
+    nodes = [Node(f"node-{group}", (f"192.168.0.{group}",), zone=f"g{group}") for group in (1, 2)]
+    hosts = {"10.9.0.1": "192.168.0.1"}
+    served.answers.route(policy({1: "10.1.0.0/16", 2: "10.2.0.0/16"}, from_topology=True).with_nodes(nodes), hosts)
+    for group in (1, 2):
+        hosts["10.9.0.1"] = f"192.168.0.{group}"
+        served.answers.pods_moved()
+        for _ in range(2):
+            assert peer.ask(Lookup.ALL, context={"node_name": "10.9.0.1"}).hosts == ([f"10.{group}.0.0"], [])
+
+
 def test_callers_that_were_alike_without_a_policy_are_told_apart_with_one() -> None:
     """While no group is told by a request, one that differs in its context alone is answered as the others are."""
     served, peer = by_request(CallerGroup.NODE_NAME)

@@ -44,6 +44,21 @@ async def test_all_are_moved_though_many_and_some_leave_meanwhile() -> None:
 
 
 @in_virtual_time
+async def test_answers_are_told_that_pods_moved() -> None:
+    answers = Answers(TableStore())
+    told = asyncio.Event()
+    answers.pods_moved = told.set  # type: ignore[method-assign]
+    scopes = Scopes(answers, list)
+    task = asyncio.create_task(scopes.run())
+    await asyncio.sleep(10)
+    told.clear()
+    scopes.moved()
+    await asyncio.wait_for(told.wait(), 2)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@in_virtual_time
 async def test_a_run_after_one_that_ended_in_the_middle_moves_the_rest() -> None:
     answers = Answers(TableStore())
     answers.route(GROUPED, {})
