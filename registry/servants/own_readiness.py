@@ -30,7 +30,7 @@ class OwnReadiness:
         self._pod = pod
         self._settings = settings or StateSettings()
         self._whole = asyncio.Event()
-        self._set = False
+        self._set = self._leaving = False
         self._told = ""
         # A table restored from a file is served, but it is not known to be true.
         store.when_whole(self._whole.set)
@@ -39,12 +39,15 @@ class OwnReadiness:
         """Set the condition, and see to it that it stays."""
         await self._whole.wait()
         while True:
-            self._set = True
-            self._tell(await self._write(_SERVING))
+            # A registry that drains is still looked after by this.
+            if not self._leaving:
+                self._set = True
+                self._tell(await self._write(_SERVING))
             await asyncio.sleep(self._settings.readiness_interval)
 
     async def leave(self) -> None:
-        """Clear the condition, if it was set; waits for that for a bounded time."""
+        """Clear the condition, if it was set, and for good; waits for that for a bounded time."""
+        self._leaving = True
         if not self._set:
             return
         try:

@@ -399,8 +399,6 @@ async def test_the_own_condition_is_set_when_the_table_is_whole_and_kept_so_and_
         store.restore({})
         await asyncio.sleep(100)
         assert pod.reason == ""
-        await readiness.leave()
-        assert pod.reason == ""
         sync(store)
         await asyncio.sleep(1)
         assert pod.reason == "Active/Active"
@@ -409,6 +407,21 @@ async def test_the_own_condition_is_set_when_the_table_is_whole_and_kept_so_and_
         assert pod.reason == "Active/Active"
         await readiness.leave()
         assert pod.reason == "Active/Deactivating"
+        await asyncio.sleep(1000)
+        assert pod.reason == "Active/Deactivating"
+
+
+@in_virtual_time
+async def test_a_registry_that_is_told_to_stop_before_its_table_is_whole_is_never_ready() -> None:
+    api = FakePods()
+    pod = api.make("registry-0", "10.0.0.50")
+    store = filled_store(synced=False)
+    async with own(api, store) as readiness:
+        await asyncio.sleep(100)
+        await readiness.leave()
+        sync(store)
+        await asyncio.sleep(1000)
+        assert pod.reason == ""
 
 
 @in_virtual_time
