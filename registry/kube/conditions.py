@@ -70,13 +70,13 @@ class PodConditions:
         self._settings = settings
         self._clock = clock
         self._done = done
-        self._written: OrderedDict[tuple[str, str, str], tuple[float, str, str]] = OrderedDict()
-        """Without the right to read: by pod and caller, when what was written."""
+        self._written: OrderedDict[tuple[str, str], tuple[float, str, str, str]] = OrderedDict()
+        """Without the right to read: by pod, when what was written last, and for whom."""
         self.requests: Counter[tuple[str, str]] = Counter()
 
     @property
     def remembered(self) -> int:
-        """Pods and callers of which it is known what was written."""
+        """Pods of which it is known what was written."""
         return len(self._written)
 
     def check(self, namespace: str) -> CallerCheck:
@@ -186,6 +186,8 @@ class PodConditions:
         patch = condition_patch(condition, uid, now if status != condition.text else None)
         path = pod_path(namespace, wanted.name, "status")
         entry.tried = before
+        # Should the answer get lost, it is not known what is there.
+        self._written.pop((namespace, wanted.name), None)
         reply = await self._send("patch", "PATCH", path, patch, STRATEGIC_MERGE_PATCH)
         entry.tried = None
         if reply.status == 404:
@@ -216,13 +218,14 @@ class PodConditions:
     # -- what was written, where it can't be read -----------------------------------------------------------------
 
     def _remembered(self, wanted: Wanted, namespace: str) -> tuple[str, str]:
-        at, status, reason = self._written.get((namespace, wanted.name, wanted.peer), (0.0, "", ""))
-        return (status, reason) if self._clock() - at < self._settings.remembered_for else ("", "")
+        at, status, reason, peer = self._written.get((namespace, wanted.name), (0.0, "", "", ""))
+        known = peer == wanted.peer and self._clock() - at < self._settings.remembered_for
+        return (status, reason) if known else ("", "")
 
     def _remember(self, wanted: Wanted, namespace: str) -> None:
         now = self._clock()
-        key = (namespace, wanted.name, wanted.peer)
-        self._written[key] = (now, wanted.condition.text, wanted.condition.reason)
+        key = (namespace, wanted.name)
+        self._written[key] = (now, wanted.condition.text, wanted.condition.reason, wanted.peer)
         self._written.move_to_end(key)
         while now - next(iter(self._written.values()))[0] >= self._settings.remembered_for:
             self._written.popitem(last=False)

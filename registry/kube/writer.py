@@ -150,6 +150,8 @@ class Writer:
 
     def _failed(self, job: Job, taken: list[Entry], settled: list[Entry], failure: Failure) -> None:
         self.errors[failure.reason] += 1
+        # Whoever is between here and the API server may ask to wait for a day.
+        retry_after = min(failure.retry_after, self._longest)
         if failure.reason not in _OF_THE_POD:
             self._in_a_row.add(job.key)
         if failure.reason == "forbidden":
@@ -163,10 +165,10 @@ class Writer:
             now = self._clock()
             if self._paused_until <= now:
                 backoff = self._unreachable if failure.unreachable else self._refusing
-                self._paused_until = now + failure.retry_after + backoff.pause()
+                self._paused_until = now + retry_after + backoff.pause()
             self._reports.failed(job, settled, 0.0)
             return
         if not job.failures:
             log.warning("the state of pod %s can't be written now: %s", job.key[1], failure)
         pause = min(0.5 * 2 ** min(job.failures, 30), self._longest) * self._chance.uniform(0.5, 1)
-        self._reports.failed(job, settled, failure.retry_after + pause)
+        self._reports.failed(job, settled, retry_after + pause)

@@ -292,6 +292,16 @@ async def test_without_the_right_to_read_a_repeat_is_not_written_for_a_while_and
 
 
 @in_virtual_time
+async def test_without_the_right_to_read_what_somebody_else_had_written_since_is_no_repeat() -> None:
+    async with writing() as world:
+        world.api.forbidden.add("get")
+        await world.report()
+        await world.report("Active/Inactive/1", peer="10.0.0.2")
+        assert (await world.report()).result is Result.WRITTEN
+        assert world.api.pods["tars", POD].reason == "Active/Active/1"
+
+
+@in_virtual_time
 async def test_without_the_right_to_read_what_was_written_is_forgotten_in_time() -> None:
     async with writing() as world:
         world.api.forbidden.add("get")
@@ -484,6 +494,19 @@ async def test_a_server_that_asks_to_wait_is_not_asked_before() -> None:
         assert world.api.count("get") == 1
         del world.api.answers["get"]
         assert (await answer).result is Result.WRITTEN
+
+
+@in_virtual_time
+@pytest.mark.parametrize("asked", ["get", POD])
+async def test_a_server_that_asks_to_wait_for_a_day_is_asked_again_within_a_minute(asked: str) -> None:
+    async with writing() as world:
+        world.api.answers[asked] = refusal(429, retry_after=86_400)
+        answer = world.writer.submit(wanted())
+        await asyncio.sleep(1)
+        del world.api.answers[asked]
+        began = now()
+        assert (await answer).result is Result.WRITTEN
+        assert now() - began < 60
 
 
 @in_virtual_time
