@@ -38,6 +38,8 @@ class Alike:
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
         """Answer one frame (see :class:`tars_protocol.connection.Handler`)."""
         dispatcher, answers = self._dispatcher, self._answers
+        # Not where it is looked up: a request that waits for its turn is looked up again.
+        answers.stats.misses += 1
         span = request_id_span(data) if key is not None else None
         if key is None or span is None or _COSTLIEST * len(data) > dispatcher.max_values:
             return dispatcher.handle(data, key, caller)

@@ -176,7 +176,7 @@ class _Generation:
 
 @dataclass(slots=True)
 class CacheStats:
-    """``misses`` are look-ups of raw keys that found nothing; ``computed`` answers were made, or made again."""
+    """``misses`` are requests that were not known by their bytes; ``computed`` answers were made, or made again."""
 
     misses: int = 0
     decoded: int = 0
@@ -237,7 +237,6 @@ class Answers:
         if answer is None:
             answer = self._old.raw.get(key)
             if answer is None:
-                self.stats.misses += 1
                 return None
             self._keep(key, answer)
         if answer.stamp is not answer.cell.stamp:

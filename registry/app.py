@@ -307,7 +307,7 @@ class App:
             max_frame_bytes=limits.max_frame_bytes,
             max_unsent_bytes=limits.max_unsent_bytes,
             max_outstanding=limits.max_outstanding,
-            turn_seconds=limits.turn_time,
+            turns=server.turns,
             load=server.load,
         )
 
@@ -369,7 +369,9 @@ class App:
             table=lambda: self.store.table,
             table_size=self.store.size,
             sources=lambda: [*self._source.statuses, *self._routed.statuses],
-            requests=lambda: figures.requests(self.answers, self._query, self._registry, self._crashes),
+            requests=lambda: figures.requests(
+                self.answers, self._query, self._registry, (self.query, self.registry), self._crashes
+            ),
             cache=lambda: figures.cache(self.answers),
             listeners=lambda: figures.listeners((self.query, self.registry), self._admin),
             not_ready=self.not_ready,

@@ -250,6 +250,7 @@ class Setting:
     meaning: str
     unit: str
     minimum: float | None
+    maximum: int | None
     reloadable: bool
 
     @property
@@ -321,6 +322,8 @@ class Setting:
             raise ValueError(f"expected a number{self._of_unit}")
         if self.minimum is not None and value < self.minimum:
             raise ValueError(f"the least is {self.minimum:g}{' ' + self.unit if self.unit else ''}")
+        if self.maximum is not None and value > self.maximum:
+            raise ValueError(f"the most is {self.maximum:d}{' ' + self.unit if self.unit else ''}")
         return value
 
     @property
@@ -343,6 +346,7 @@ def settings() -> Iterator[Setting]:
                 meta["meaning"],
                 meta["unit"],
                 meta["minimum"],
+                meta["maximum"],
                 meta["reloadable"],
             )
 

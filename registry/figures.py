@@ -26,7 +26,11 @@ def listeners(servers: Iterable[Server], admin: AdminServer | None) -> list[List
             server.stats.accepted,
             server.stats.refused,
             server.load.in_flight,
-            {"overload": server.load.refused, "rate": server.stats.rate_refused},
+            {
+                "overload": server.load.refused,
+                "rate": server.stats.rate_refused,
+                "turn_timeout": server.turns.refused,
+            },
             server.stats.over_rate,
         )
         for server in servers
@@ -36,10 +40,12 @@ def listeners(servers: Iterable[Server], admin: AdminServer | None) -> list[List
     return found
 
 
-def requests(answers: Answers, query: Dispatcher, registry: Dispatcher, crashes: int) -> Requests:
+def requests(
+    answers: Answers, query: Dispatcher, registry: Dispatcher, servers: Iterable[Server], crashes: int
+) -> Requests:
     """What was asked and how it was answered, from kept bytes and by the dispatchers of both ports.
 
-    ``crashes`` of parts of the service count as bugs.
+    ``crashes`` of parts of the service count as bugs, and so do connections that had to be closed for one.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for (function, result), tally in answers.tallies.items():
@@ -49,7 +55,8 @@ def requests(answers: Answers, query: Dispatcher, registry: Dispatcher, crashes:
             counts[servant, function, _result(code)] += count
     # Only queries can be hits, so only there is a miss a miss.
     seconds = query.stats.seconds
-    return Requests(counts, seconds.cumulative(), seconds.total, query.stats.bugs + registry.stats.bugs + crashes)
+    bugs = query.stats.bugs + registry.stats.bugs + sum(server.stats.refused["bug"] for server in servers) + crashes
+    return Requests(counts, seconds.cumulative(), seconds.total, bugs)
 
 
 def cache(answers: Answers) -> Cache:

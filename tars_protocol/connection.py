@@ -10,7 +10,8 @@ Everything here can be driven with whole reads or one byte at a time, with the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, Protocol
@@ -19,6 +20,7 @@ from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, FrameReader
 from tars_protocol.packets import Reply, match_request_id
 from tars_protocol.refusals import overloaded, speaks
+from tars_protocol.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
 """One read may hold thousands of small questions, and an answer be thousands of times as long."""
 
 DEFAULT_MAX_OUTSTANDING: Final = 100
+
+HELD_FRAME_BYTES: Final = 64
+"""What a frame that is held takes beside its bytes, on a 64-bit machine: its object, and its place among the others."""
 
 from_bytes = int.from_bytes
 
@@ -97,7 +102,7 @@ class Connection:
     for the reads after that. Once ``error`` is set the connection is over: send what ``receive`` returned, then close.
 
     One call of ``receive`` does no more than is good for the others. The frames after that are ``held``: once it has
-    more than ``max_unsent_bytes`` to send; once what had to be decoded took longer than ``turn_seconds``; once
+    more than ``max_unsent_bytes`` to send; once the stretch is over that it shares with others (``turns``); once
     ``max_outstanding`` answers are under way.
     """
 
@@ -109,11 +114,14 @@ class Connection:
         "_lookup",
         "_max_frame",
         "_max_unsent",
+        "_refusal",
         "_screened",
-        "_turn",
+        "_turns",
         "caller",
         "calm",
         "error",
+        "held_bytes",
+        "late",
         "load",
         "max_outstanding",
         "outstanding",
@@ -132,7 +140,7 @@ class Connection:
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         max_unsent_bytes: int = DEFAULT_MAX_UNSENT_BYTES,
         max_outstanding: int = DEFAULT_MAX_OUTSTANDING,
-        turn_seconds: float = float("inf"),
+        turns: Turns | None = None,
         load: Load | None = None,
     ) -> None:
         self.caller = caller
@@ -149,14 +157,20 @@ class Connection:
         self._admit: Callable[[int], int] | None = None
         self._screened = True
         """New frames are to be looked at before they are answered: for the version, or by ``admit``."""
-        self._turn = turn_seconds
+        self._refusal: FrameError | None = None
+        """Why the connection ends once what came before that is answered."""
+        self._turns = turns or Turns()
         self.calm = False
         """Nothing is to be done after ``receive`` but to send: no part of a frame waits and no whole one is held, no
         answer is pending, there is no error, and new frames need not be looked at."""
         self._frames = FrameReader(max_frame_bytes)
         self._max_frame = max_frame_bytes
         self._handle = handle
-        self._held: list[bytes] = []
+        self._held: deque[bytes] = deque()
+        self.held_bytes = 0
+        """Memory that the frames take that are held."""
+        self.late = False
+        """What would have to be decoded is answered -9 instead, for it has waited too long."""
         self._lookup = lookup
         self._max_unsent = max_unsent_bytes
         self.scope = scope
@@ -195,11 +209,6 @@ class Connection:
         self._settle()
 
     @property
-    def held_bytes(self) -> int:
-        """Bytes of the frames that are held."""
-        return sum(map(len, self._held))
-
-    @property
     def completed(self) -> int:
         """Grows with each frame that did not come alone in one read: while it stays, ``waiting`` is of one frame."""
         return self._frames.completed
@@ -214,6 +223,10 @@ class Connection:
                 key = self.scope + data[HEADER_BYTES : start - 1] + data[end:]
                 reply = self._lookup(key)
                 if reply is None:
+                    if self._turns.left < self._turns.floor:
+                        self._hold(data)
+                        self.calm = False
+                        return b""
                     return self._missed(data, key)
                 heads = reply.heads
                 return heads[end - start] + data[start:end] + reply.tail if heads else b""
@@ -224,21 +237,49 @@ class Connection:
             self.error = self._frames.error
             self.calm = False
             return b""
+        if self._refusal is not None:
+            frames = []
         out: list[bytes] = []
         if self._screened and frames:
             frames = self._screen(frames, out)
-        self._answer([*self._held, *frames] if self._held else frames, out)
+        if self._held:
+            for frame in frames:
+                self._hold(frame)
+            self._answer(self._taken(), out)
+        elif frames:
+            left = iter(frames)
+            self._answer(left, out)
+            for frame in left:
+                self._hold(frame)
         if not self._held and self.error is None:
-            self.error = self._frames.error
+            self.error = self._refusal or self._frames.error
         self._settle()
         return b"".join(out)
 
-    def _answer(self, frames: list[bytes], out: list[bytes]) -> None:
-        """Put the answers to frames into ``out``; the frames that must wait for their turn are held."""
-        room = self._max_unsent
-        lookup, scope = self._lookup, self.scope
-        began = 0.0
-        left = iter(frames)
+    def forget(self) -> None:
+        """Give up what is held: the connection is gone."""
+        self._held.clear()
+        self.held_bytes = 0
+
+    def _hold(self, frame: bytes) -> None:
+        self._held.append(frame)
+        self.held_bytes += len(frame) + HELD_FRAME_BYTES
+
+    def _taken(self) -> Iterator[bytes]:
+        """The frames that are held; each is not any more once it is taken."""
+        held = self._held
+        while held:
+            frame = held.popleft()
+            self.held_bytes -= len(frame) + HELD_FRAME_BYTES
+            yield frame
+
+    def _answer(self, left: Iterator[bytes], out: list[bytes]) -> None:
+        """Put the answers to frames into ``out``, of as many as there may be now; a frame that was taken too early is
+        held again."""
+        lookup, scope, turns = self._lookup, self.scope, self._turns
+        most = room = min(self._max_unsent, turns.room)
+        if room < 0:
+            return
         for frame in left:
             found = match_request_id(frame)
             key = None
@@ -253,27 +294,31 @@ class Connection:
                         if room < 0:
                             break
                     continue
-            if not began:
-                began = perf_counter()
-            answer = self._missed(frame, key)
+            if turns.left < turns.floor:
+                self._held.appendleft(frame)
+                self.held_bytes += len(frame) + HELD_FRAME_BYTES
+                break
+            answer = self._too_late(frame) if self.late else self._missed(frame, key)
             out.append(answer)
             room -= len(answer)
             if self.error is not None:
-                self._held = []
-                return
-            if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() - began > self._turn:
+                for _ in left:
+                    pass
+            if room < 0 or self.outstanding >= self.max_outstanding:
                 break
-        self._held = list(left)
+        turns.room -= most - room
 
     def _missed(self, frame: bytes, key: bytes | None) -> bytes:
         """What there is to send for a frame whose answer was not known."""
+        began = perf_counter()
         try:
             answer = self._handle(frame, key, self.caller)
         except Refused as error:
             # Not itself: its trace would hold this connection and the frame until garbage is next collected.
             self.error = Refused(error.reason, str(error))
             self.calm = False
-            return b""
+            answer = b""
+        self._turns.left -= perf_counter() - began
         if isinstance(answer, bytes):
             return answer
         self.pending.append(answer)
@@ -281,6 +326,17 @@ class Connection:
         self.load.in_flight += 1
         self.calm = False
         return b""
+
+    def _too_late(self, frame: bytes) -> bytes:
+        """What there is to send for a frame that is not decoded any more."""
+        began = perf_counter()
+        refusal = overloaded(frame, "too many requests wait to be decoded: ask again")
+        self._turns.left -= perf_counter() - began
+        if refusal is None:
+            self.error = Refused("undecodable", "not a request")
+            return b""
+        self._turns.refused += 1
+        return refusal
 
     def _settle(self) -> None:
         """Find out whether all is as it nearly always is."""
@@ -298,7 +354,7 @@ class Connection:
             refusal = overloaded(frame, "more requests a second than max_requests_per_peer")
             if refusal is None:
                 # Nothing says whom the answer would be for: as every other frame that is no request.
-                self.error = Refused("undecodable", "not a request")
+                self._refusal = Refused("undecodable", "not a request")
                 break
             out.append(refusal)
         return frames[:admitted]

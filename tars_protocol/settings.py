@@ -10,12 +10,25 @@ from typing import Any
 
 
 def setting(
-    default: Any, meaning: str, *, unit: str = "", minimum: float | None = None, reloadable: bool = False
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: int | None = None,
+    reloadable: bool = False,
 ) -> Any:
     """A field of a settings dataclass.
 
     ``meaning`` says what it does and why the default is what it is; ``unit`` is shown beside the value; a number below
-    ``minimum`` is refused where the configuration is read. A ``reloadable`` one can change while the program runs.
+    ``minimum`` or above ``maximum`` is refused where the configuration is read. A ``reloadable`` one can change while
+    the program runs.
     """
-    metadata = {"meaning": meaning, "unit": unit, "minimum": minimum, "reloadable": reloadable}
+    metadata = {
+        "meaning": meaning,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "reloadable": reloadable,
+    }
     return dataclasses.field(default=default, metadata=metadata)

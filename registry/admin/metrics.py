@@ -149,7 +149,10 @@ class Metrics(Collector):
     def _reports(self) -> Iterable[Metric]:
         reports = self._view.reports()
         yield _counters(
-            "reports", "States that tarsnodes reported, by what became of them.", "outcome", reports.outcomes
+            "reports",
+            "States that tarsnodes reported, by what became of them; docs/tarsnodes.md has the outcomes.",
+            "outcome",
+            reports.outcomes,
         )
         refused = reports.descriptors_refused
         yield _counters("descriptors_refused", "Descriptors asked for in vain, by reason.", "reason", refused)

@@ -18,7 +18,8 @@ Made from the code by `make docs`. `/metrics` on the admin address has all of th
 `--metrics-listen` for scrapers from elsewhere. Beside them are those that every Python program has: `process_*`
 (memory, processor time, file descriptors, start time) and `python_*`.
 
-A counter with labels is there from its first event on. [alerts.md](alerts.md) says which of them to be woken by, and
+A counter with labels is there from its first event on, `snapshot_*` with `--snapshot-path`, and of the source what it
+has to tell. [alerts.md](alerts.md) says which of them to be woken by, and
 [charts/tars-registry/dashboards](../charts/tars-registry/dashboards) shows them in Grafana.
 
 | metric | type | labels | |

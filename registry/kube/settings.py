@@ -109,8 +109,8 @@ class WriterSettings:
     )
     max_queued_pods: int = setting(
         50_000,
-        "Pods whose state waits to be written, for an outage of the API server: about 1 KB each. Reports of more are "
-        "refused.",
+        "Pods whose state waits to be written, for an outage of the API server: about 1 KB each. For more, the address "
+        "that has reported for the most of them gives one up, which is refused.",
         minimum=1,
     )
     remembered_for: float = setting(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from registry.kube.fair import Shares
+from registry.kube.pods import is_pod_name
+from registry.kube.reports import Outcome
 from registry.model import ACTIVE
 from tars_protocol.connection import Caller
 from tars_protocol.constants import ReturnCode
@@ -28,8 +30,6 @@ _MAX_LENGTH: Final = 64
 _MAX_SHOWN: Final = 260
 """Characters of a caller's text that go into a log line or an answer: room for the longest name of a pod."""
 
-_POD_NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
-
 
 @dataclass(frozen=True, slots=True)
 class StateSettings:
@@ -45,8 +45,9 @@ class StateSettings:
     )
     max_waiting_reports: int = setting(
         2_000,
-        "Tarsnodes that wait at a time. More are told at once that their state is queued: so many answers are never "
-        "under way (max_in_flight) that a report could not even be queued.",
+        "Tarsnodes that wait at a time. More are told at once that their state is queued, first those behind the "
+        "address that has the most of them: so many answers are never under way (max_in_flight) that a report could "
+        "not even be queued.",
         minimum=1,
     )
     readiness_interval: float = setting(
@@ -85,14 +86,6 @@ class StateReport:
         return "/".join((self.setting, self.present, *([self.pid] if self.pid else [])))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a report: ``outcome`` is a word for counters, ``error`` told to the caller ("": all is well)."""
-
-    outcome: str
-    error: str = ""
-
-
 class States(Protocol):
     """Where states go."""
 
@@ -100,7 +93,7 @@ class States(Protocol):
     def problem(self) -> str:
         """Why nothing is kept now; "" while all is well."""
 
-    def report(self, report: StateReport) -> asyncio.Future[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Outcome]:
         """Keep a state. Whoever does not wait for the answer, and cancels it, does not take that back."""
 
     def refuse(self, report: StateReport, reason: str, text: str) -> None:
@@ -113,7 +106,7 @@ class StateReports:
     def __init__(self, states: States, settings: StateSettings | None = None) -> None:
         self._states = states
         self._settings = settings or StateSettings()
-        self._waiting = 0
+        self._waiting: Shares[asyncio.Future[Outcome]] = Shares()
         self.outcomes: Counter[str] = Counter()
 
     async def answer(self, call: Call) -> tuple[Any, ...]:
@@ -126,22 +119,33 @@ class StateReports:
             self.outcomes[reason] += 1
             self._states.refuse(report, reason, text)
             raise CallError(ReturnCode.UNKNOWN, text)
-        pending = self._states.report(report)
-        if not pending.done() and self._waiting >= self._settings.max_waiting_reports:
-            pending.cancel()
+        answer = await self._wait(self._states.report(report), call.caller.peer)
+        if answer is None:
             raise self._late(pod)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._settings.report_timeout):
-                answer = await pending
-        except TimeoutError:
-            raise self._late(pod) from None
-        finally:
-            self._waiting -= 1
-        self.outcomes[answer.outcome] += 1
+        self.outcomes[answer.word] += 1
         if answer.error:
             raise CallError(ReturnCode.UNKNOWN, answer.error)
         return ()
+
+    async def _wait(self, pending: asyncio.Future[Outcome], peer: str) -> Outcome | None:
+        """What became of a report; None where that takes too long, or others may wait rather than this one."""
+        if pending.done():
+            return pending.result()
+        if len(self._waiting) >= self._settings.max_waiting_reports:
+            # Whoever is cancelled so is told that it takes too long.
+            surplus = self._waiting.surplus(peer)
+            if surplus is None:
+                pending.cancel()
+                return None
+            self._waiting.discard(*surplus)
+            surplus[1].cancel()
+        self._waiting.add(peer, pending)
+        try:
+            done, _ = await asyncio.wait([pending], timeout=self._settings.report_timeout)
+        finally:
+            self._waiting.discard(peer, pending)
+            pending.cancel()
+        return pending.result() if done and not pending.cancelled() else None
 
     def _late(self, pod: str) -> CallError:
         self.outcomes["late"] += 1
@@ -152,7 +156,7 @@ class StateReports:
 
 def _problem(report: StateReport) -> tuple[str, str] | None:
     """Why a report can't be kept: a word, and a text."""
-    if not _POD_NAME.fullmatch(report.pod):
+    if not is_pod_name(report.pod):
         return "bad_name", f"no pod can be called {shown(report.pod)}"
     for what, text in (("setting state", report.setting), ("present state", report.present), ("PID", report.pid)):
         if "/" in text:

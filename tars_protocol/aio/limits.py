@@ -86,7 +86,8 @@ class ServerLimits:
     )
     max_unsent_bytes: int = setting(
         1 << 18,
-        "Answers waiting to be sent on one connection before no more questions are taken from it.",
+        "Answers made for one connection at a stretch. While the system does not take all of them, because the peer "
+        "does not read, no more questions are taken from it.",
         unit="bytes",
         minimum=1,
         reloadable=True,
@@ -98,13 +99,15 @@ class ServerLimits:
         "answer with 500 endpoints has 20 kB.",
         unit="bytes",
         minimum=1,
+        maximum=1 << 30,
         reloadable=True,
     )
     max_buffered_bytes: int = setting(
         64 << 20,
-        "Incomplete frames, and questions and answers that wait for peers to read (with the system's send buffers of "
-        "peers that do not), of all connections of a port together; over it the connections that hold the most are "
-        "cut. An honest client's frame is complete at once.",
+        "Incomplete frames, questions that wait for their turn, and answers that wait for peers to read (with the "
+        "system's send buffers of peers that do not), of all connections of a port together; over it the connections "
+        "that hold the most are cut, until an eighth is free. An honest client's frame is complete and answered at "
+        "once.",
         unit="bytes",
         minimum=1,
         reloadable=True,
@@ -125,8 +128,17 @@ class ServerLimits:
     )
     turn_time: float = setting(
         0.001,
-        "Longest time for which the requests of one connection are decoded and answered at a stretch before the other "
-        "connections get their turn. Only those count that no kept answer fits; one alone may take longer.",
+        "Longest time for which requests are decoded and answered at a stretch, those of all connections together, "
+        "before whatever else has come has its turn. Only those count that no kept answer fits; one alone may take "
+        "longer.",
+        unit="seconds",
+        minimum=0,
+        reloadable=True,
+    )
+    turn_timeout: float = setting(
+        1.0,
+        "A request that has waited so long to be decoded is answered -9, undecoded: clients wait for 3 to 5 s and then "
+        "ask another registry, and should have the time to.",
         unit="seconds",
         minimum=0,
         reloadable=True,

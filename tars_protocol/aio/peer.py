@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
 from tars_protocol.aio.peers import Address, admit
+from tars_protocol.aio.rounds import Rounds
 from tars_protocol.connection import Connection, abandon
 from tars_protocol.constants import Version
 from tars_protocol.errors import FrameError
@@ -24,6 +25,7 @@ class Host(Protocol):
     name: str
     limits: ServerLimits
     stats: ServerStats
+    rounds: Rounds
 
     def holds_changed(self, peer: Peer, by: int) -> None:
         """So many bytes more than before are held for a connection."""
@@ -46,16 +48,15 @@ class Peer(asyncio.Protocol):
         "_blocked",
         "_completed",
         "_ending",
+        "_entered",
         "_gone",
         "_idle",
         "_paused",
         "_server",
+        "_since",
         "_stalled",
         "_tasks",
         "_told",
-        "_turn",
-        "_unread",
-        "_unsent",
         "_write",
         "address",
         "connection",
@@ -75,16 +76,16 @@ class Peer(asyncio.Protocol):
         """Seconds since the frame began that is not complete; ``_completed`` tells that it is still the same one."""
         self._completed = 0
         self._blocked: float | None = None
-        """Seconds since the peer stopped reading; None while it reads."""
+        """Seconds since there is something that the system does not take, because the peer does not read; None while
+        there is nothing."""
         self._paused = False
         """Nothing is read from the socket."""
-        self._turn: asyncio.Handle | None = None
-        """Its next turn, where frames are held for it."""
-        self._unsent = 0
-        self._unread = 0.0
-        """Seconds in which ``_unsent`` bytes did not become fewer."""
+        self._entered = False
+        """It has entered for its turn, as frames are held for it."""
+        self._since: float | None = None
+        """Since when they wait for turns, and for nothing else."""
         self._ending: float | None = None
-        """Seconds since the connection was closed from here, while answers are still to be sent; None before."""
+        """Seconds since no more is read for good, while answers are still to be sent; None before."""
         self._told: float | None = None
         """When it was asked to connect anew, because the server is about to go; None before."""
         self._gone = False
@@ -99,7 +100,8 @@ class Peer(asyncio.Protocol):
         # Not an assert: uvloop's transports have the methods but not the base class.
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
-        self.transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
+        # Whatever the system does not take is to be known at once: thousands may write in one turn of the loop.
+        self.transport.set_write_buffer_limits(high=0)
         self.limit_rate()
         self._server.opened(self)
 
@@ -109,6 +111,11 @@ class Peer(asyncio.Protocol):
         """Bytes came in."""
         self._idle = 0.0
         self._answer(data)
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; what it asked is answered before its connection is closed."""
+        self._finish()
+        return True
 
     def _answer(self, data: bytes) -> None:
         """Answer what came in and what is held of earlier reads, as far as the peer takes the answers."""
@@ -139,11 +146,9 @@ class Peer(asyncio.Protocol):
         """Tell the server how much is held."""
         if self._gone:
             return
-        held = self.connection.waiting
-        if self._unsent or self._blocked is not None:
-            held += self.transport.get_write_buffer_size() + self.connection.held_bytes
-            if self._blocked is not None:
-                held += 2 * self._server.limits.send_buffer_bytes
+        held = self.connection.waiting + self.connection.held_bytes
+        if self._blocked is not None:
+            held += self.transport.get_write_buffer_size() + 2 * self._server.limits.send_buffer_bytes
         self._tell(held)
 
     def _tell(self, held: int) -> None:
@@ -157,10 +162,15 @@ class Peer(asyncio.Protocol):
         if self.transport.is_closing():
             return
         ready = self._blocked is None and not connection.full
-        if connection.held and ready and self._turn is None:
-            # Not at once: first what has come from others meanwhile.
-            self._turn = asyncio.get_running_loop().call_soon(self._go_on)
-        pause = not ready or connection.held > 0
+        if connection.held and ready:
+            if not self._entered:
+                self._entered = True
+                self._since = self._since or asyncio.get_running_loop().time()
+                # Not at once: first what has come from others meanwhile.
+                self._server.rounds.enter(self.address.name, self)
+        else:
+            self._since = None
+        pause = not ready or connection.held > 0 or self._ending is not None
         if pause != self._paused:
             self._paused = pause
             if pause:
@@ -168,11 +178,18 @@ class Peer(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
-    def _go_on(self) -> None:
-        self._turn = None
-        if self._blocked is None and not self.connection.full and not self.transport.is_closing():
-            self._answer(b"")
-            self._set_reading()
+    def go_on(self) -> None:
+        """Have a turn: it answers what is held, as far as there is time."""
+        self._entered = False
+        connection = self.connection
+        if self._blocked is not None or connection.full or self.transport.is_closing():
+            return
+        waited = asyncio.get_running_loop().time() - (self._since or 0.0)
+        connection.late = waited > self._server.limits.turn_timeout
+        self._answer(b"")
+        connection.late = False
+        self._set_reading()
+        self._close_if_answered()
 
     def _start_pending(self) -> None:
         loop = asyncio.get_running_loop()
@@ -195,6 +212,7 @@ class Peer(asyncio.Protocol):
             return
         if data and not self.transport.is_closing():
             self.transport.write(data)
+            self._count()
 
     def _answered(self, answer: Awaitable[bytes], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -204,6 +222,7 @@ class Peer(asyncio.Protocol):
         self.connection.answered()
         if self._paused:
             self._set_reading()
+            self._close_if_answered()
 
     def pause_writing(self) -> None:
         """The peer does not read: take no more questions until it does."""
@@ -221,11 +240,10 @@ class Peer(asyncio.Protocol):
         """It is gone, or never came to be."""
         for task in self._tasks:
             task.cancel()
-        if self._turn is not None:
-            self._turn.cancel()
         for answer in self.connection.pending:
             abandon(answer)
             self.connection.answered()
+        self.connection.forget()
         self._tell(0)
         self._server.closed(self)
 
@@ -261,16 +279,13 @@ class Peer(asyncio.Protocol):
         if self._gone:
             return
         limits = self._server.limits
-        unsent = self.transport.get_write_buffer_size()
-        self._unread = self._unread + passed if unsent and unsent >= self._unsent else 0.0
-        self._unsent = unsent
-        if unsent or self.holds:
+        if self.holds:
             self._count()
         if self._blocked is not None:
             self._blocked += passed
         if self._ending is not None:
             self._ending += passed
-        if max(self._unread, self._blocked or 0.0, self._ending or 0.0) > limits.write_timeout:
+        if max(self._blocked or 0.0, self._ending or 0.0) > limits.write_timeout:
             self.cut("write_timeout")
             return
         if self._paused:
@@ -316,6 +331,17 @@ class Peer(asyncio.Protocol):
         """Nothing that it asked is without an answer, and nothing of a question has come."""
         return not (self.connection.outstanding or self.connection.held or self.connection.waiting)
 
+    def _finish(self) -> None:
+        """Read no more, and close once everything is answered that came before."""
+        if self._ending is None:
+            self._ending = 0.0
+        self._set_reading()
+        self._close_if_answered()
+
+    def _close_if_answered(self) -> None:
+        if self._ending is not None and not (self.connection.outstanding or self.connection.held):
+            self.close()
+
     def close(self) -> None:
         """Close once everything is sent."""
         if self._ending is None:
@@ -333,13 +359,14 @@ class Peer(asyncio.Protocol):
         self._gone = True
         self._server.stats.refused[reason] += 1
         log.info("%s: cut %s: %s", self._server.name, self.connection.caller, reason, extra=self._once_a_peer)
+        self.connection.forget()
         self._tell(0)
         self.transport.abort()
 
     def _end(self, error: FrameError) -> None:
         log.warning("%s: closing %s: %s", self._server.name, self.connection.caller, error, extra=self._once_a_peer)
         self._server.stats.refused[error.reason] += 1
-        self.close()
+        self._finish()
 
     def _bug(self, error: BaseException) -> None:
         log.error("%s: closing %s after a bug", self._server.name, self.connection.caller, exc_info=error)

@@ -17,7 +17,9 @@ from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
 from tars_protocol.aio.listen import bind
 from tars_protocol.aio.peer import Peer
 from tars_protocol.aio.peers import Addresses
+from tars_protocol.aio.rounds import Rounds
 from tars_protocol.connection import Caller, Connection, Load
+from tars_protocol.turns import Turns
 
 __all__ = ["RateLimitMode", "Server", "ServerLimits", "ServerStats", "plain_address"]
 
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0
 """How often deadlines are looked at. They are good to a second, and no connection needs a timer of its own."""
+
+_FLUSH_SECONDS = 1.0
+"""For what was answered to be sent, at the end of a drain."""
 
 _SLICE = 256
 """Connections that are looked at before others get their turn: about 1 ms."""
@@ -47,6 +52,10 @@ class Server:
         self.stats = ServerStats()
         self.load = Load(self.limits.max_in_flight)
         """For the connections that ``connect`` makes, and whoever answers."""
+        self.turns = Turns()
+        self._share_turns()
+        """For the connections that ``connect`` makes."""
+        self.rounds = Rounds(self.turns)
         self._connect = connect
         self._sockets: list[socket.socket] = []
         self._acceptor = Acceptor(name, self._accepted, self.stats.refused)
@@ -91,8 +100,15 @@ class Server:
         """Other limits from now on. Those of frames and of what one connection holds are for new connections."""
         self.limits = limits
         self.load.most = limits.max_in_flight
+        self._share_turns()
         for peer in self._peers:
             peer.limit_rate()
+
+    def _share_turns(self) -> None:
+        self.turns.seconds = self.limits.turn_time
+        # What a connection that is cut still had to send is given back in the next turn of the event loop at best.
+        self.turns.answer_bytes = self.limits.max_buffered_bytes // 4
+        self.turns.renew()
 
     async def drain(self, seconds: float, farewell: float, hurry: asyncio.Event | None = None) -> None:
         """Stop listening, answer what is in flight, ask everybody to connect elsewhere, close.
@@ -108,14 +124,14 @@ class Server:
             for peer in list(self._peers):
                 peer.leave(began, clock(), farewell)
             await self._emptied(min(_LEAVE_SECONDS, end - clock()), hurry)
-        await self.stop(max(0.0, min(1.0, end - clock())))
+        await self.stop(max(0.0, min(_FLUSH_SECONDS, end - clock())), hurry)
 
-    async def stop(self, grace: float = 1.0) -> None:
+    async def stop(self, grace: float = 1.0, hurry: asyncio.Event | None = None) -> None:
         """Stop listening, then close every connection once what was answered is sent, at most ``grace`` seconds."""
         await self._close_sockets()
         for peer in list(self._peers):
             peer.close()
-        await self._emptied(grace, None)
+        await self._emptied(grace, hurry)
         for peer in list(self._peers):
             peer.abort()
         # The sweep goes on until here: a peer that never reads is cut in a drain as well.
@@ -168,8 +184,10 @@ class Server:
                 peer.cut("bug")
 
     def _cut_largest(self) -> None:
+        # Some more than is needed: else with thousands at the limit every few bytes would have them all sorted again.
+        enough = self.limits.max_buffered_bytes - self.limits.max_buffered_bytes // 8
         for peer in sorted(self._holders, key=lambda peer: peer.holds, reverse=True):
-            if self._held <= self.limits.max_buffered_bytes:
+            if self._held <= enough:
                 return
             peer.cut("buffers_full")
 

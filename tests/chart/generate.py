@@ -82,6 +82,8 @@ def _value_of(item: Setting) -> dict[str, Any]:
         number: dict[str, Any] = {"type": "integer" if kind is int else "number"}
         if item.minimum is not None:
             number["minimum"] = item.minimum
+        if item.maximum is not None:
+            number["maximum"] = item.maximum
         forms.append(number)
         if item.unit == "bytes":
             forms.append({"type": "string", "pattern": "^[0-9]+([KMG]iB?)?$"})

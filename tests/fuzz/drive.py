@@ -62,10 +62,17 @@ def split(data: bytes) -> tuple[bytes, ...]:
 
 
 def receive(connection: Connection, data: bytes) -> bytes:
-    """All that a connection answers to these bytes."""
+    """All that a connection answers to these bytes, in as many turns as it takes."""
+    sent = _turn(connection, data)
+    while connection.held:
+        sent += _turn(connection, b"")
+    return sent
+
+
+def _turn(connection: Connection, data: bytes) -> bytes:
+    # As whoever drives connections does once everything else had its turn.
+    connection._turns.renew()
     sent = connection.receive(data)
-    if not connection.pending:
-        return sent
     pending, connection.pending = connection.pending, []
     for answer in pending:
         sent += _at_once(answer)
@@ -104,7 +111,7 @@ def _at_once(answer: Awaitable[bytes]) -> bytes:
 
 def assert_answers(app: App) -> None:
     """A good question on a connection of its own is answered right."""
-    assert_answer(Outcome(split(connect(app, "query").receive(QUESTION)), ""))
+    assert_answer(Outcome(split(receive(connect(app, "query"), QUESTION)), ""))
 
 
 def assert_answer(outcome: Outcome) -> None:

@@ -10,9 +10,11 @@ from jce.writer import heads, put_int
 from registry.alike import Seen
 from registry.answers import CacheLimits
 from registry.routing.select import Lookup
+from tars_protocol.connection import Caller, Connection
 from tars_protocol.constants import PacketType, Version
-from tars_protocol.frames import frame
+from tars_protocol.frames import FrameReader, frame
 from tars_protocol.packets import request_id_span, trailer_at
+from tars_protocol.turns import Turns
 from tests.support.tables import HELLO, LOOKUPS, VERSIONS, Served, arguments_of, hello, request
 
 EMPTY_MAPS = b"\x98\x0c\xa8\x0c"
@@ -60,6 +62,22 @@ def test_a_context_is_kept_when_it_comes_a_second_time() -> None:
     misses = served.answers.stats.misses
     peer.ask(Lookup.ANY, context=node(0))
     assert served.answers.stats.misses == misses
+
+
+def test_a_request_that_waits_for_its_turn_is_missed_once() -> None:
+    """It is looked up before it is held, and again when its turn has come."""
+    served = Served(hello())
+    turns = Turns(0)
+    peer = Connection(
+        Caller("10.0.0.1", 4000, "10.0.0.9", 17890), served.alike.handle, served.answers.lookup, turns=turns
+    )
+    asked = [request(Lookup.ANY, HELLO, iTimeout=number) for number in range(1, 6)]
+    out = peer.receive(b"".join(asked))
+    while peer.held:
+        turns.renew()
+        out += peer.receive(b"")
+    assert len(FrameReader().feed(out)) == 5
+    assert served.answers.stats.misses == 5
 
 
 def test_an_answer_to_a_new_context_follows_changes() -> None:

@@ -357,6 +357,20 @@ async def test_a_source_that_crashes_is_started_again(
         assert "tars_registry_bugs_total 1.0" in (await page(port, "metrics"))[1]
 
 
+async def test_a_connection_that_is_closed_for_a_bug_counts_as_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it could ask anything, or in the middle."""
+    caplog.set_level(logging.INFO)
+    async with served(configured(tmp_path), watching()) as (app, _):
+        monkeypatch.setattr(app.query, "_connect", lambda caller: 1 // 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.query.port)
+        assert await reader.read() == b""
+        writer.close()
+        assert app.query.stats.refused["bug"] == 1
+        assert "tars_registry_bugs_total 1.0" in (await page(admin_ports(caplog.text)[0], "metrics"))[1]
+
+
 async def test_a_crash_of_the_snapshot_is_a_bug_as_any_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,10 @@ def test_numbers_have_a_least_value(item: Setting) -> None:
     text = refused({item.name: below})
     assert f"the least is {least}" in text
     assert text.endswith(item.unit)
+    if item.maximum is not None:
+        most = f"{item.maximum:d}"
+        assert value_of(load({item.name: most}), item) == item.maximum
+        assert f"the most is {most}" in refused({item.name: str(item.maximum + 1)})
     for bad in ("nan", "inf", "-inf", "1e999", "", " ", "0x10", "1,5", "9" * 5_000, "-" + "9" * 5_000):
         refused({item.name: bad})
     if item.kind is int:

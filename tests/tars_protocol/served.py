@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 from tars_protocol.aio.server import Server, ServerLimits
-from tars_protocol.connection import Caller, Connection
+from tars_protocol.connection import Caller, Connection, Lookup, unknown
 from tars_protocol.packets import Response, decode_response
 from tests.tars_protocol.shared import Kinds
 
@@ -16,8 +18,8 @@ from tests.tars_protocol.shared import Kinds
 class Watched(Connection):
     """A connection that tells how many bytes it has taken."""
 
-    def __init__(self, caller: Caller, handle: Any, **options: Any) -> None:
-        super().__init__(caller, handle, **options)
+    def __init__(self, caller: Caller, handle: Any, lookup: Lookup, **options: Any) -> None:
+        super().__init__(caller, handle, lookup, **options)
         self.taken = 0
         self.changed = asyncio.Event()
 
@@ -38,15 +40,18 @@ class Watched(Connection):
 class Served:
     """A running server, and its connections in the order in which they came."""
 
-    def __init__(self, handle: Any, limits: ServerLimits) -> None:
+    def __init__(self, handle: Any, lookup: Lookup, limits: ServerLimits) -> None:
         self.handle = handle
-        self.options: dict[str, Any] = {"max_outstanding": limits.max_outstanding, "turn_seconds": limits.turn_time}
+        self.lookup = lookup
+        self.options: dict[str, Any] = {"max_outstanding": limits.max_outstanding}
         self.connections: list[Watched] = []
         self._connected = asyncio.Event()
         self.server = Server("test", self._connect, limits)
 
     def _connect(self, caller: Caller) -> Connection:
-        self.connections.append(Watched(caller, self.handle, load=self.server.load, **self.options))
+        self.connections.append(
+            Watched(caller, self.handle, self.lookup, load=self.server.load, turns=self.server.turns, **self.options)
+        )
         self._connected.set()
         return self.connections[-1]
 
@@ -68,9 +73,13 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    handle: Callable[..., bytes | Awaitable[bytes]] | None = None, host: str = "127.0.0.1", **limits: Any
+    handle: Callable[..., bytes | Awaitable[bytes]] | None = None,
+    lookup: Lookup = unknown,
+    *,
+    host: str = "127.0.0.1",
+    **limits: Any,
 ) -> AsyncIterator[Served]:
-    served = Served(handle or Kinds().dispatcher.handle, ServerLimits(**limits))
+    served = Served(handle or Kinds().dispatcher.handle, lookup, ServerLimits(**limits))
     served.server.bind(host, 0)
     await served.server.start()
     try:
@@ -115,6 +124,16 @@ class Peer:
     def resume(self) -> None:
         """Read again."""
         cast(asyncio.ReadTransport, self.writer.transport).resume_reading()
+
+    def reset(self) -> None:
+        """Be gone, so that it shows: with a reset instead of an orderly end."""
+        end = self.writer.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    def half_close(self) -> None:
+        """Send no more, and read on."""
+        self.writer.write_eof()
 
     async def close(self) -> None:
         self.writer.close()

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from tars_protocol.aio import accept as accept_module
+from tars_protocol.aio import server as server_module
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits
 from tars_protocol.aio.peers import Addresses, admit
 from tars_protocol.aio.server import Server
-from tars_protocol.connection import Caller
+from tars_protocol.connection import HELD_FRAME_BYTES, Caller, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher, Servant
-from tars_protocol.packets import decode_response
+from tars_protocol.frames import frame
+from tars_protocol.packets import decode_response, reply
 from tests.tars_protocol.served import Peer, Served, connected, serving, until
 from tests.tars_protocol.shared import KINDS, SERVANT, Kinds, on_every_loop, request
 
@@ -143,6 +145,7 @@ async def test_answers_under_way_of_a_connection_that_is_lost_are_none_any_more(
             peer.send(b"".join(request("later", n, iRequestId=n + 1) for n in range(8)))
             await kinds.arrived.get()
             assert served.server.load.in_flight == 8
+            peer.reset()
         await until(lambda: served.server.load.in_flight == 0)
         async with connected(served) as peer:
             peer.send(b"".join(request("later", n, iRequestId=n + 1) for n in range(100, 108)))
@@ -221,7 +224,150 @@ async def test_a_bug_in_a_servant_is_answered_and_the_connection_goes_on(caplog:
     assert "a mistake in a servant" in caplog.text
 
 
+# -- the end of what a peer sends ------------------------------------------------------------------------------------
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (b"\x00\x00\x00\x00", "frame_too_short"),
+        (b"\xff\xff\xff\xff", "frame_too_long"),
+        (frame(b"\xff\xff\xff"), "undecodable"),
+        (None, ""),
+    ],
+)
+async def test_whatever_ends_a_connection_what_came_before_is_answered(last: bytes | None, reason: str) -> None:
+    """An answer under way, and what waits for its turn. None: the peer only says that it sends no more."""
+    kinds = Kinds()
+    async with serving(kinds.dispatcher.handle, turn_time=0) as served, connected(served) as peer:
+        stream = request("later", 1, iRequestId=1)
+        stream += b"".join(request("add", n, 0, iRequestId=n) for n in range(2, 9))
+        peer.send(stream + (last or b""))
+        if last is None:
+            peer.half_close()
+        assert [(await peer.response()).request_id for _ in range(7)] == list(range(2, 9))
+        await until(lambda: served.refused == ({reason: 1} if reason else {}))
+        (connection,) = served.server._peers
+        assert not connection.transport.is_closing()
+        assert not connection.transport.is_reading()
+        kinds.release(1, 5)
+        assert (await peer.response()).request_id == 1
+        assert await peer.rest() == b""
+        assert served.refused == ({reason: 1} if reason else {})
+
+
+@on_every_loop
+async def test_an_answer_that_never_comes_keeps_an_ended_connection_for_write_timeout() -> None:
+    kinds = Kinds()
+    async with serving(kinds.dispatcher.handle, write_timeout=30) as served, connected(served) as peer:
+        peer.send(request("later", 1))
+        await kinds.arrived.get()
+        peer.half_close()
+        (connection,) = served.server._peers
+        await until(lambda: not connection.transport.is_reading())
+        served.pass_time(30)
+        assert served.refused == {}
+        served.pass_time(1)
+        assert served.refused == {"write_timeout": 1}
+        assert await peer.rest() == b""
+        await until(lambda: served.server.load.in_flight == 0)
+
+
 # -- turns ---------------------------------------------------------------------------------------------------------
+
+
+@on_every_loop
+async def test_a_thousand_requests_of_many_connections_hold_up_a_kept_answer_for_one_stretch() -> None:
+    """However many connections ask: of all together one request is decoded between two looks at the sockets."""
+    kinds = Kinds()
+    done: list[int] = []
+    known = reply(1, 0, b"known")
+
+    def handle(data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
+        done.append(caller.peer_port)
+        return kinds.dispatcher.handle(data, key, caller)
+
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(
+            serving(handle, lambda key: known if b"say" in key else None, turn_time=0, turn_timeout=1000)
+        )
+        many = [await stack.enter_async_context(connected(served)) for _ in range(40)]
+        modest = await stack.enter_async_context(connected(served))
+        await served.connection(40)
+        for peer in many:
+            peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 26)))
+        await until(lambda: len(done) > 40)
+        for _ in range(5):
+            before = len(done)
+            modest.send(request("say", "x"))
+            assert (await modest.response()).code == 0
+            assert len(done) - before < 10, "the requests of many others came before"
+        assert len(done) < 1000
+        for peer in many:
+            assert [(await peer.response()).request_id for _ in range(25)] == list(range(1, 26))
+
+
+@on_every_loop
+async def test_addresses_have_their_turns_one_after_the_other() -> None:
+    """Who has one connection waits for one request of another address, not for one of each of its connections."""
+    done: list[str] = []
+    kinds = Kinds()
+
+    def handle(data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
+        done.append(caller.peer)
+        return kinds.dispatcher.handle(data, key, caller)
+
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving(handle, host="", turn_time=0, turn_timeout=1000))
+        many = [await stack.enter_async_context(connected(served, "127.0.0.1")) for _ in range(30)]
+        other = Peer(*await asyncio.open_connection("127.0.0.1", served.server.port, local_addr=("127.0.0.2", 0)))
+        stack.push_async_callback(other.close)
+        await served.connection(30)
+        for peer in many:
+            peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 26)))
+        await until(lambda: len(done) > 40)
+        other.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 6)))
+        for _ in range(5):
+            await other.frame()
+        first, last = done.index("127.0.0.2"), len(done) - 1 - done[::-1].index("127.0.0.2")
+        assert done[first : last + 1].count("127.0.0.1") <= 8
+        for peer in many:
+            for _ in range(25):
+                await peer.frame()
+
+
+@on_every_loop
+async def test_what_has_waited_too_long_for_its_turn_is_answered_that_it_is_too_much() -> None:
+    async with serving(turn_time=0, turn_timeout=0) as served, connected(served) as peer:
+        peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 401)))
+        answers = [await peer.response() for _ in range(400)]
+        assert [each.request_id for each in answers] == list(range(1, 401))
+        codes = [each.code for each in answers]
+        assert (codes[0], codes[-1]) == (0, ReturnCode.OVERLOAD)
+        assert served.server.turns.refused == codes.count(ReturnCode.OVERLOAD)
+        await until(lambda: not len(served.server.rounds))
+        peer.send(request("add", 1, 2))
+        assert (await peer.response()).code == 0, "it had its turn at once"
+
+
+@on_every_loop
+async def test_requests_that_wait_for_their_turn_count_among_what_is_held() -> None:
+    """Over the limit those go that hold the most, before more than that is kept."""
+    one = len(request("add", 1, 0)) + HELD_FRAME_BYTES
+    limits: dict[str, Any] = {"turn_time": 0, "turn_timeout": 1000, "max_buffered_bytes": 2_000 * one}
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving(**limits))
+        many = [await stack.enter_async_context(connected(served)) for _ in range(8)]
+        for peer in many:
+            peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 901)))
+        await until(lambda: served.refused.get("buffers_full", 0) > 0)
+        held = sum(each.held_bytes + each.waiting for each in served.connections)
+        assert 0 < held == served.server._held <= limits["max_buffered_bytes"]
+        for peer in many:
+            peer.reset()
+        await until(lambda: served.server._held == 0)
+        assert not len(served.server.rounds)
 
 
 @on_every_loop
@@ -317,6 +463,18 @@ async def test_one_way_requests_above_the_rate_get_no_answer_and_garbage_is_clos
             assert len(kinds.calls) == 1
             peer.send(b"\x00\x00\x00\x07\xff\xff\xff")
             assert await peer.rest() == b""
+        assert served.refused == {"undecodable": 1}
+
+
+@on_every_loop
+async def test_garbage_above_the_rate_loses_none_of_the_requests_that_are_within_it() -> None:
+    limits: dict[str, Any] = {"max_requests_per_peer": 2.0, "turn_time": 0}
+    async with serving(**limits, **ENFORCE) as served, connected(served) as peer:
+        within = request("add", 1, 1, iRequestId=1) + request("add", 1, 1, iRequestId=2)
+        peer.send(within + request("add", 1, 1, iRequestId=3) + frame(b"\xff\xff\xff") + request("add", 1, 1))
+        answers = {each.request_id: each.code for each in [await peer.response() for _ in range(3)]}
+        assert answers == {1: 0, 2: 0, 3: ReturnCode.OVERLOAD}
+        assert await peer.rest() == b""
         assert served.refused == {"undecodable": 1}
 
 
@@ -454,7 +612,7 @@ async def test_after_whatever_error_of_accept_callers_are_let_in(
 ) -> None:
     """Where closing one did not help it pauses, so that it does not turn in circles."""
     monkeypatch.setattr(accept_module, "_PAUSE", 0.01)
-    served = Served(Kinds().dispatcher.handle, ServerLimits())
+    served = Served(Kinds().dispatcher.handle, unknown, ServerLimits())
     served.server.bind("127.0.0.1", 0)
     failing: Any = _Failing(served.server._sockets[0], number, number)
     served.server._sockets[0] = failing
@@ -470,7 +628,7 @@ async def test_after_whatever_error_of_accept_callers_are_let_in(
 
 @on_every_loop
 async def test_a_server_can_be_stopped_while_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Served(Kinds().dispatcher.handle, ServerLimits())
+    served = Served(Kinds().dispatcher.handle, unknown, ServerLimits())
     served.server.bind("127.0.0.1", 0)
     failing: Any = _Failing(served.server._sockets[0], *[errno.EIO] * 100)
     served.server._sockets[0] = failing
@@ -561,6 +719,23 @@ async def test_a_client_that_stays_is_closed_after_the_farewell_and_one_that_say
         await served.server.drain(20.0, 0.1)
         assert decode_response(await stays.rest()).description == "_reconnect_"
         assert await silent.rest() == b""
+
+
+@on_every_loop
+async def test_a_hurry_waits_for_no_peer_to_read_what_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_FLUSH_SECONDS", 3600.0)
+    huge = reply(1, 0, bytes(30_000_000)).frame(7)
+    async with serving(lambda data, key, caller: huge) as served, connected(served) as peer:
+        peer.pause()
+        peer.send(request("add", 1, 2))
+        await (await served.connection(0)).has_taken(1)
+        hurry = asyncio.Event()
+        draining = await _draining(served.server, seconds=7200.0, hurry=hurry)
+        await _refuses(served)
+        hurry.set()
+        async with asyncio.timeout(10):
+            await draining
+        assert served.server.open_connections == 0
 
 
 @pytest.mark.parametrize("how", ["time", "hurry"])

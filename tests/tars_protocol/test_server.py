@@ -149,6 +149,7 @@ async def test_an_answer_that_nobody_waits_for_is_cancelled() -> None:
             (connection,) = served.server._peers
             (task,) = connection._tasks
             gate = kinds.gates[1]
+            peer.reset()
         with pytest.raises(asyncio.CancelledError):
             await gate
         with pytest.raises(asyncio.CancelledError):
@@ -622,19 +623,18 @@ async def test_a_connection_that_was_ended_does_not_wait_for_ever_to_be_read() -
     """A peer that reads a little now and then must not keep it."""
     huge = reply(1, 0, bytes(30_000_000)).frame(7)
     limits: dict[str, Any] = {"max_unsent_bytes": 1 << 30, "max_buffered_bytes": 1 << 30, "write_timeout": 30}
-    async with serving(lambda data, key, caller: huge, **limits) as served, connected(served) as peer:
-        peer.pause()
-        peer.send(request("add", 1, 2) + b"\x00\x00\x00\x00")
-        await until(lambda: served.refused == {"frame_too_short": 1})
-        (connection,) = served.server._peers
-        for _ in range(30):
-            connection._unsent = 1 << 40  # as if it had been read from since
+    loop = asyncio.get_running_loop()
+    async with serving(lambda data, key, caller: huge, **limits) as served:
+        with socket.create_connection(("127.0.0.1", served.server.port)) as peer:
+            peer.setblocking(False)
+            await loop.sock_sendall(peer, request("add", 1, 2) + b"\x00\x00\x00\x00")
+            await until(lambda: served.refused == {"frame_too_short": 1})
+            for _ in range(30):
+                assert await loop.sock_recv(peer, 1000)
+                served.pass_time(1)
+            assert served.refused == {"frame_too_short": 1}
             served.pass_time(1)
-        assert served.refused == {"frame_too_short": 1}
-        served.pass_time(1)
-        assert served.refused == {"frame_too_short": 1, "write_timeout": 1}
-        peer.resume()
-        await peer.rest()
+            assert served.refused == {"frame_too_short": 1, "write_timeout": 1}
 
 
 @on_every_loop

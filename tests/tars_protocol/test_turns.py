@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import Caller, Connection, Load, abandon
+from tars_protocol.connection import HELD_FRAME_BYTES, Caller, Connection, Load, abandon, unknown
 from tars_protocol.constants import RECONNECT, ReturnCode
 from tars_protocol.frames import FrameReader, frame
 from tars_protocol.packets import decode_response, reply
 from tars_protocol.refusals import RECONNECT_FRAME, overloaded, speaks
+from tars_protocol.turns import Turns
 from tests.tars_protocol.shared import CALLER, CUTS, ID_CORNERS, VERSIONS, bytewise, captured, pieces, request
 
 
@@ -54,21 +55,90 @@ class _Under:
 # -- turns ---------------------------------------------------------------------------------------------------------
 
 
+class Anew(Connection):
+    """A connection for which a stretch of no length begins with each read: it has time for one request."""
+
+    def __init__(self, handled: Handled, lookup: Any = unknown) -> None:
+        self.turns = Turns(0)
+        super().__init__(CALLER, handled, lookup, turns=self.turns)
+
+    def receive(self, data: bytes) -> bytes:
+        self.turns.renew()
+        return super().receive(data)
+
+
 def test_when_its_turn_is_over_the_rest_is_held_and_goes_on_where_it_stopped() -> None:
     handled = Handled()
-    connection = Connection(CALLER, handled, turn_seconds=0)
+    connection = Anew(handled)
     assert ids(connection.receive(numbered(4))) == [1]
     assert (connection.held, len(handled.ids)) == (3, 1)
-    assert connection.held_bytes == len(numbered(4)) - len(numbered(1))
     assert ids(connection.receive(numbered(1))) == [2]
     assert [ids(connection.receive(b"")) for _ in range(4)] == [[3], [4], [5], []]
     assert connection.held == 0
 
 
+def test_the_time_is_that_of_all_connections_together() -> None:
+    """The second holds even what comes alone, and goes on in the next stretch."""
+    turns = Turns(0)
+    first, second = (Connection(CALLER, Handled(), turns=turns) for _ in range(2))
+    warm = reply(1, 0, b"").frame(1)
+    assert first.receive(numbered(1)) == warm
+    assert second.receive(numbered(1)) == b""
+    turns.renew()
+    assert second.receive(b"") == warm
+    assert second.receive(numbered(1)) == b""
+    assert (first.held, second.held) == (0, 1)
+
+
+def test_a_connection_may_have_less_than_all_that_is_left() -> None:
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), turns=turns)
+    turns.floor = turns.left
+    assert ids(connection.receive(numbered(3))) == [1]
+    turns.floor = 0.0
+    assert ids(connection.receive(b"")) == [2, 3]
+
+
+def test_what_is_held_counts_with_what_it_takes_beside_its_bytes_until_it_is_answered_or_given_up() -> None:
+    connection = Anew(Handled())
+    one = len(numbered(1)) + HELD_FRAME_BYTES
+    connection.receive(numbered(4))
+    assert connection.held_bytes == 3 * one
+    connection.receive(numbered(2))
+    assert connection.held_bytes == 4 * one
+    connection.receive(b"")
+    assert connection.held_bytes == 3 * one
+    connection.forget()
+    assert (connection.held_bytes, connection.held, connection.receive(b"")) == (0, 0, b"")
+
+
+def test_what_waited_too_long_is_refused_and_what_is_known_is_answered_all_the_same() -> None:
+    handled = Handled()
+    known = reply(1, 0, b"x")
+    connection = Anew(handled, lambda key: known if b"add" in key else None)
+    connection.receive(request("crash", iRequestId=1) * 2 + numbered(2) + request("crash", iRequestId=3))
+    assert connection.held == 4
+    connection.late = True
+    out = b"".join(connection.receive(b"") for _ in range(3))
+    answers = [decode_response(each) for each in FrameReader().feed(out)]
+    assert [(each.request_id, each.code) for each in answers] == [(1, -9), (1, 0), (2, 0), (3, -9)]
+    assert answers[0].description == "too many requests wait to be decoded: ask again"
+    assert (connection.turns.refused, len(handled.ids)) == (2, 1)
+
+
+def test_garbage_that_waited_too_long_ends_the_connection_and_what_wants_no_answer_gets_none() -> None:
+    connection = Anew(Handled())
+    connection.receive(request("crash") + request("note", "x", cPacketType=1) + frame(b"\xff\xff") + numbered(1))
+    connection.late = True
+    assert [connection.receive(b"") for _ in range(3)] == [b""] * 3
+    assert str(connection.error) == "not a request"
+    assert (connection.held, connection.held_bytes) == (0, 0)
+
+
 def test_what_is_known_by_its_bytes_takes_no_turn() -> None:
     """However much of it there is."""
     known = reply(1, 0, b"x")
-    connection = Connection(CALLER, Handled(), lambda key: known, turn_seconds=0)
+    connection = Connection(CALLER, Handled(), lambda key: known, turns=Turns(0))
     assert ids(connection.receive(numbered(500))) == list(range(1, 501))
 
 
@@ -76,7 +146,7 @@ def test_what_is_known_by_its_bytes_takes_no_turn() -> None:
 def test_turns_change_no_answer_however_the_bytes_come(cuts: list[int]) -> None:
     stream = numbered(9)
     for cut in (pieces(stream, cuts), bytewise(stream)):
-        connection = Connection(CALLER, Handled(), turn_seconds=0)
+        connection = Anew(Handled())
         out = b"".join(map(connection.receive, cut))
         while connection.held:
             out += connection.receive(b"")
@@ -84,7 +154,7 @@ def test_turns_change_no_answer_however_the_bytes_come(cuts: list[int]) -> None:
 
 
 def test_garbage_behind_what_is_held_ends_the_connection_when_its_turn_comes() -> None:
-    connection = Connection(CALLER, Handled(), turn_seconds=0)
+    connection = Anew(Handled())
     assert ids(connection.receive(numbered(2) + bytes(4))) == [1]
     assert connection.error is None
     assert ids(connection.receive(b"")) == [2]
@@ -137,7 +207,7 @@ def test_new_frames_only_are_asked_for_and_those_above_are_refused() -> None:
         return min(count, 2)
 
     handled = Handled()
-    connection = Connection(CALLER, handled, turn_seconds=0)
+    connection = Anew(handled)
     connection.limit_rate(admit)
     first = connection.receive(numbered(3))
     assert [(each.request_id, each.code) for each in map(decode_response, FrameReader().feed(first))] == [
