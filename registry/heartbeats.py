@@ -65,7 +65,7 @@ class Heartbeats:
         """How it is, for metrics."""
         cluster = self._cluster
         return Reports(
-            outcomes=Counter(self._reports.outcomes),
+            outcomes=self._reports.outcomes + (cluster.writer.unheard if cluster else Counter()),
             descriptors_refused=Counter(self._descriptors.refused),
             audit_lines_left_out=self._audit.left_out,
             queued=cluster.writer.queued if cluster else 0,
@@ -89,7 +89,7 @@ def with_cluster(config: Config, store: TableStore, api: Writing, own: str, name
     settings, pod = config.writer, config.service.chosen_pod_name
     audit = Audit()
     everywhere = dict.fromkeys((*namespaces, own) if pod else namespaces)
-    rights = Rights(api, (GET_PODS, PATCH_STATUS, CREATE_EVENTS), everywhere, settings.rights_interval)
+    rights = Rights(api, (GET_PODS, PATCH_STATUS, CREATE_EVENTS), everywhere, settings)
     writer = Writer(api, rights, settings, config.reflector)
     events = PodEvents(api, rights, settings, pod)
     states = PodStates(writer, store, namespaces, audit, events)

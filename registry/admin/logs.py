@@ -117,7 +117,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
+        # Half a surrogate pair, which a peer may have sent, can't be written in JSON that every reader takes.
+        return json.dumps({name: text.encode("utf-8", "backslashreplace").decode() for name, text in fields.items()})
 
 
 class QueueHandler(logging.Handler):

@@ -5,7 +5,6 @@ Nothing here waits for its turn or tries again later: a failure is the writer's 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import msgspec
 from registry.kube.objects import decode_status
 from registry.kube.pods import PodView, condition_patch, decode_pod, pod_path
 from registry.kube.reports import Entry, Outcome, Result, Wanted
-from registry.kube.requests import Failure
+from registry.kube.requests import Failure, NoAnswer, send_within
 from registry.kube.resource import JSON, STRATEGIC_MERGE_PATCH, Body, Reply, Writing
 from registry.kube.rights import Right, Rights
 from registry.kube.settings import CallerCheck, WriterSettings
@@ -63,7 +62,7 @@ class PodConditions:
         rights: Rights,
         settings: WriterSettings,
         clock: Callable[[], float],
-        done: Callable[[Wanted, Outcome], None],
+        done: Callable[[Entry, Outcome], None],
     ) -> None:
         self._api = api
         self._rights = rights
@@ -96,7 +95,7 @@ class PodConditions:
                 accepted, suspect = self._accepted(waiting, pod, namespace, settled)
                 if accepted:
                     outcome = await self._patch(accepted[-1], pod, namespace, suspect)
-                    self._done(accepted[-1].wanted, outcome)
+                    self._done(accepted[-1], outcome)
                     for entry in accepted:
                         entry.settle(outcome)
                     settled += accepted
@@ -132,7 +131,7 @@ class PodConditions:
 
     def _refuse(self, entry: Entry, refused: _Refused, settled: list[Entry], namespace: str) -> None:
         outcome = Outcome(Result.REFUSED, refused.reason, str(refused), namespace, pod=refused.pod)
-        self._done(entry.wanted, outcome)
+        self._done(entry, outcome)
         entry.settle(outcome)
         settled.append(entry)
 
@@ -238,18 +237,13 @@ class PodConditions:
         self, verb: str, method: str, path: str, body: Body | None = None, content_type: str = JSON
     ) -> Reply:
         """An answer, whatever it says. Raises Failure where there is none."""
-        timeout = self._settings.api_timeout
         for last in (False, True):
             try:
-                async with asyncio.timeout(timeout):
-                    reply = await self._api.send(method, path, body, content_type)
+                reply = await send_within(self._settings.api_timeout, self._api, method, path, body, content_type)
             except ConnectionError as error:
                 self.requests[verb, "none"] += 1
-                raise Failure("connection", str(error), unreachable=True) from None
-            except TimeoutError:
-                self.requests[verb, "none"] += 1
-                text = f"the API server did not answer within {timeout:g} s"
-                raise Failure("timeout", text, unreachable=True) from None
+                reason = "timeout" if isinstance(error, NoAnswer) else "connection"
+                raise Failure(reason, str(error), unreachable=True) from None
             self.requests[verb, str(reply.status)] += 1
             if reply.status != 401 or last:
                 return reply

@@ -6,11 +6,17 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
+from urllib.parse import quote
 
-from registry.kube.pods import PodView
+import msgspec
+
+from registry.kube.conditions import GET_PODS
+from registry.kube.pods import PodView, decode_pod, pod_path
 from registry.kube.rates import TokenBucket
+from registry.kube.requests import send_within
 from registry.kube.resource import Writing
 from registry.kube.rights import Right, Rights
 from registry.kube.settings import WriterSettings
@@ -27,6 +33,17 @@ _MAX_MESSAGE: Final = 1000
 """Characters: the API server takes 1024."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An Event that is to be sent; ``uid`` is "" where the pod must be asked for first, in one of ``namespaces``."""
+
+    namespaces: tuple[str, ...]
+    name: str
+    uid: str
+    reason: str
+    message: str
+
+
 class PodEvents:
     """Sends Events at a bounded rate. ``counts``: sent, left_out, failed. ``run`` it."""
 
@@ -34,27 +51,36 @@ class PodEvents:
         self._api = api
         self._rights = rights
         self._interval = settings.event_interval
+        self._timeout = settings.api_timeout
         self._clock = asyncio.get_running_loop().time
         self._bucket = TokenBucket(settings.event_rate, _BURST, self._clock)
         self._instance = instance or _COMPONENT
         self._last: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self.counts: Counter[str] = Counter(sent=0, left_out=0, failed=0)
 
     def warn(self, pod: PodView, reason: str, message: str) -> None:
         """Say so about a pod, unless something was said a short while ago, or too much waits already."""
+        self._put(_Waiting((pod.namespace,), pod.name, pod.uid, reason, message))
+
+    def warn_of(self, namespaces: tuple[str, ...], name: str, reason: str, message: str) -> None:
+        """The same about a pod that was not read, in the first of these namespaces that has one of this name."""
+        self._put(_Waiting(namespaces, name, "", reason, message))
+
+    def _put(self, event: _Waiting) -> None:
         now = self._clock()
-        about = (pod.uid, reason)
+        about = (event.uid or event.name, event.reason)
         recently = about in self._last and now - self._last[about] < self._interval
-        if not self._rights.may(CREATE_EVENTS, pod.namespace) or recently or len(self._waiting) >= _MAX_WAITING:
+        may = any(self._rights.may(CREATE_EVENTS, namespace) for namespace in event.namespaces)
+        if not may or recently or len(self._waiting) >= _MAX_WAITING:
             self.counts["left_out"] += 1
             return
         self._last[about] = now
         self._last.move_to_end(about)
         if len(self._last) > _MAX_REMEMBERED:
             self._last.popitem(last=False)
-        self._waiting.append((pod.namespace, self._event(pod, reason, message)))
+        self._waiting.append(event)
         self._wake.set()
 
     async def run(self) -> NoReturn:
@@ -62,38 +88,58 @@ class PodEvents:
         while True:
             while self._waiting:
                 await self._bucket.taken()
-                namespace, event = self._waiting.popleft()
-                await self._send(namespace, event)
+                event = self._waiting.popleft()
+                try:
+                    self.counts[await self._send(event)] += 1
+                except ConnectionError as error:
+                    self.counts["failed"] += 1
+                    log.info("an Event can't be sent: %s", error)
             self._wake.clear()
             await self._wake.wait()
 
-    async def _send(self, namespace: str, event: dict[str, Any]) -> None:
-        try:
-            reply = await self._api.send("POST", f"/api/v1/namespaces/{namespace}/events", event)
-        except ConnectionError as error:
-            self.counts["failed"] += 1
-            log.info("an Event can't be sent: %s", error)
-            return
+    async def _send(self, event: _Waiting) -> str:
+        """What became of it. Raises ConnectionError."""
+        namespace, uid = (event.namespaces[0], event.uid) if event.uid else await self._find(event)
+        if not uid:
+            return "left_out"
+        body = self._event(namespace, uid, event)
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
+        reply = await send_within(self._timeout, self._api, "POST", path, body)
         if reply.status == 403:
             self._rights.refused(CREATE_EVENTS, namespace)
-        self.counts["sent" if reply.status < 300 else "failed"] += 1
+        return "sent" if reply.status < 300 else "failed"
 
-    def _event(self, pod: PodView, reason: str, message: str) -> dict[str, Any]:
+    async def _find(self, event: _Waiting) -> tuple[str, str]:
+        """Namespace and uid of the pod; "" where there is none, or it may not be read."""
+        for namespace in event.namespaces:
+            if not self._rights.may(GET_PODS, namespace):
+                continue
+            reply = await send_within(self._timeout, self._api, "GET", pod_path(namespace, event.name))
+            if reply.status == 403:
+                self._rights.refused(GET_PODS, namespace)
+            if reply.status == 200:
+                try:
+                    return namespace, decode_pod(namespace, event.name, reply.body).uid
+                except msgspec.MsgspecError as error:
+                    raise ConnectionError(f"a pod that can't be read: {error}") from None
+        return "", ""
+
+    def _event(self, namespace: str, uid: str, event: _Waiting) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"namespace": pod.namespace, "name": f"{pod.name[:200]}.{time.time_ns():x}"},
+            "metadata": {"namespace": namespace, "name": f"{event.name[:200]}.{time.time_ns():x}"},
             "involvedObject": {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "namespace": pod.namespace,
-                "name": pod.name,
-                "uid": pod.uid,
+                "namespace": namespace,
+                "name": event.name,
+                "uid": uid,
             },
             "type": "Warning",
-            "reason": reason,
-            "message": message[:_MAX_MESSAGE],
+            "reason": event.reason,
+            "message": event.message[:_MAX_MESSAGE],
             "source": {"component": _COMPONENT},
             "reportingComponent": _COMPONENT,
             "reportingInstance": self._instance[:128],

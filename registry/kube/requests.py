@@ -8,7 +8,18 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final, NoReturn
 
 from registry.kube.objects import Status, decode_status
-from registry.kube.resource import Parameters, ReflectorStatus, Resource, Response, Session, State
+from registry.kube.resource import (
+    JSON,
+    Body,
+    Parameters,
+    ReflectorStatus,
+    Reply,
+    Resource,
+    Response,
+    Session,
+    State,
+    Writing,
+)
 from registry.kube.settings import ReflectorSettings
 
 _OK: Final = 200
@@ -33,6 +44,22 @@ class Expired(Exception):
 
 class NoStreaming(Exception):
     """The server has no streaming lists."""
+
+
+class NoAnswer(ConnectionError):
+    """There was no answer in time."""
+
+
+async def send_within(
+    seconds: float, api: Writing, method: str, path: str, body: Body | None = None, content_type: str = JSON
+) -> Reply:
+    """Send a request and wait so long for all of its answer. Raises NoAnswer, and ConnectionError where there is none
+    for another cause."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await api.send(method, path, body, content_type)
+    except TimeoutError:
+        raise NoAnswer(f"the API server did not answer within {seconds:g} s") from None
 
 
 class Requests:

@@ -14,7 +14,9 @@ from typing import Any, Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from registry.kube.requests import send_within
 from registry.kube.resource import Writing
+from registry.kube.settings import WriterSettings
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +56,12 @@ _decode: Final = msgspec.json.Decoder(_Review).decode
 class Rights:
     """Which rights there are in which namespaces. ``run`` it."""
 
-    def __init__(self, api: Writing, rights: Sequence[Right], namespaces: Iterable[str], interval: float) -> None:
+    def __init__(
+        self, api: Writing, rights: Sequence[Right], namespaces: Iterable[str], settings: WriterSettings
+    ) -> None:
         self._api = api
-        self._interval = interval
+        self._interval = settings.rights_interval
+        self._timeout = settings.api_timeout
         self._wanted = [(right, namespace) for namespace in namespaces for right in rights]
         self._missing: set[tuple[Right, str]] = set()
         self._told: set[tuple[Right, str]] = set()
@@ -114,7 +119,7 @@ class Rights:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": what},
         }
-        reply = await self._api.send("POST", _PATH, review)
+        reply = await send_within(self._timeout, self._api, "POST", _PATH, review)
         if reply.status == 401:
             await self._api.reload()
         if reply.status >= 500 or reply.status in (401, 429):

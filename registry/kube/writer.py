@@ -36,7 +36,7 @@ _PODS_IN_A_ROW: Final = 5
 class Writer:
     """Takes what is wanted (:meth:`submit`), and works it off while it is ``run``.
 
-    ``errors`` counts failed turns by reason.
+    ``errors`` counts failed turns by reason, ``unheard`` refusals of reports for which nobody waited any more.
     """
 
     def __init__(
@@ -60,13 +60,14 @@ class Writer:
         self._conditions = PodConditions(api, rights, settings, clock, self._done)
         self._bucket = TokenBucket(settings.write_rate, settings.write_burst, clock)
         self._slots = asyncio.Semaphore(settings.write_concurrency)
-        self._reports = Reports(clock, settings.max_queued_pods)
+        self._reports = Reports(clock, settings.max_queued_pods, self._done)
         self._paused_until = 0.0
         self._in_a_row: set[Key] = set()
         """The pods whose turns have failed since one went well."""
         self.problem = ""
         """Why nothing is written now; empty while all is well."""
         self.errors: Counter[str] = Counter()
+        self.unheard: Counter[str] = Counter()
 
     @property
     def queued(self) -> int:
@@ -98,10 +99,7 @@ class Writer:
 
     def submit(self, wanted: Wanted) -> asyncio.Future[Outcome]:
         """Queue what is wanted. The future has the outcome: its own, or that of a newer report about the pod."""
-        future = self._reports.add(wanted)
-        if future.done():
-            self._done(wanted, future.result())
-        return future
+        return self._reports.add(wanted)
 
     async def run(self) -> NoReturn:
         """Work until cancelled. What is queued outlives that, and is worked on by the next run."""
@@ -122,15 +120,21 @@ class Writer:
         finally:
             self._reports.stop()
 
-    def _done(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _done(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome.result is Result.REFUSED and not entry.heard:
+            self.unheard[outcome.reason] += 1
         for listener in self._listeners:
-            listener(wanted, outcome)
+            listener(entry.wanted, outcome)
 
     async def _turn(self, job: Job) -> None:
         """One job's turn, whatever comes of it."""
         taken = list(job.entries.values())
         settled: list[Entry] = []
         try:
+            if not taken:
+                # Others pushed them out meanwhile.
+                self._reports.done(job, settled)
+                return
             await self._conditions.write(taken, settled)
         except Failure as failure:
             self._failed(job, taken, settled, failure)

@@ -7,9 +7,10 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+from registry.kube.reports import Outcome, Result
 from registry.model import PodState
 from registry.servants.audit import Audit
-from registry.servants.states import Answer, StateReport
+from registry.servants.states import StateReport
 
 _MAX_PODS: Final = 10_000
 """The one not heard of for the longest goes for a new one: here nobody says which pods there are."""
@@ -24,7 +25,7 @@ class MemoryStates:
         self._audit = audit
         self._states: OrderedDict[str, PodState] = OrderedDict()
 
-    def report(self, report: StateReport) -> asyncio.Future[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Outcome]:
         """Keep a state."""
         before = self._states.get(report.pod)
         changed = before is None or before.state != report.reason
@@ -34,8 +35,8 @@ class MemoryStates:
             self._states.popitem(last=False)
         if changed:
             self._audit.written(report, before.state if before else "")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        answer.set_result(Answer("written" if changed else "unchanged"))
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        answer.set_result(Outcome(Result.WRITTEN if changed else Result.UNCHANGED))
         return answer
 
     def refuse(self, report: StateReport, reason: str, text: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from registry.kube.events import PodEvents
-from registry.kube.pods import Condition
+from registry.kube.pods import Condition, is_pod_name
 from registry.kube.reports import Outcome, Result, Wanted
 from registry.kube.writer import Writer
 from registry.servants.audit import Audit
-from registry.servants.states import ACTIVE_CONDITION, Answer, StateReport
+from registry.servants.states import ACTIVE_CONDITION, StateReport, shown
 from registry.table import ServerKey, TableStore
 
 EVENT_REASON: Final = "TarsStateRefused"
@@ -41,17 +41,20 @@ class PodStates:
         """Why nothing is written now."""
         return self._writer.problem
 
-    def report(self, report: StateReport) -> asyncio.Future[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Outcome]:
         """Have a state written."""
         peer = report.caller.peer
         namespaces, listed = self._addresses.look(report.pod, peer, self._namespaces)
         condition = Condition(ACTIVE_CONDITION, report.active, report.reason, MESSAGE)
         wanted = Wanted(namespaces, report.pod, condition, peer, listed, report)
-        return _answer(self._writer.submit(wanted))
+        return self._writer.submit(wanted)
 
     def refuse(self, report: StateReport, reason: str, text: str) -> None:
-        """Note a report that was refused."""
+        """Note a report that was refused before it came to a look at the pod."""
         self._audit.refused(report, reason, text)
+        if self._events is not None and is_pod_name(report.pod):
+            namespaces, _ = self._addresses.look(report.pod, report.caller.peer, self._namespaces)
+            self._events.warn_of(namespaces, report.pod, EVENT_REASON, _event_text(report, text))
 
     def _done(self, wanted: Wanted, outcome: Outcome) -> None:
         """Tell of what became of a report, in the audit log and as an Event of the pod."""
@@ -64,30 +67,11 @@ class PodStates:
         elif outcome.result is Result.REFUSED:
             self._audit.refused(report, outcome.reason, outcome.text)
             if outcome.pod is not None and self._events is not None:
-                text = f"state {report.reason} reported from {report.caller}: {outcome.text}"
-                self._events.warn(outcome.pod, EVENT_REASON, text)
+                self._events.warn(outcome.pod, EVENT_REASON, _event_text(report, outcome.text))
 
 
-def _answer(outcome: asyncio.Future[Outcome]) -> asyncio.Future[Answer]:
-    """The answer to an outcome that is still to come; to cancel the one is to cancel the other."""
-    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def known(_: object) -> None:
-        if not answer.done():
-            result = outcome.result()
-            fine = result.result in (Result.WRITTEN, Result.UNCHANGED)
-            answer.set_result(Answer(str(result.result)) if fine else Answer(result.reason, result.text))
-
-    def given_up(_: object) -> None:
-        if answer.cancelled():
-            outcome.cancel()
-
-    if outcome.done():
-        known(outcome)
-    else:
-        outcome.add_done_callback(known)
-        answer.add_done_callback(given_up)
-    return answer
+def _event_text(report: StateReport, why: str) -> str:
+    return f"state {shown(report.reason)} reported from {report.caller}: {why}"
 
 
 class _Addresses:

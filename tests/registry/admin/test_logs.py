@@ -202,7 +202,9 @@ def test_what_a_peer_sent_forges_no_line_through_an_exception(text: str) -> None
     for line in trace:
         assert line.startswith("  ")
         assert line.isprintable()
-    assert json.loads(JsonFormatter().format(record("failed", error=failure(text))))["trace"].endswith(text)
+    assert json.loads(JsonFormatter().format(record("failed", error=failure(text))))["trace"].endswith(
+        text.encode("utf-8", "backslashreplace").decode()
+    )
     assert JsonFormatter().format(record("failed", error=failure(text))).isprintable()
 
 
@@ -249,3 +251,11 @@ def test_set_up_takes_every_level_of_the_settings(root: logging.Logger, level: s
 def test_what_has_a_limit_of_its_own_always_passes(limit: RateLimit) -> None:
     assert all(limit.filter(record("state of pod %s", number, unlimited=True)) for number in range(100))
     assert limit.left_out == 0
+
+
+def test_json_lines_can_be_read_by_every_reader_whatever_a_peer_sent() -> None:
+    """Half a surrogate pair is what a byte that is no UTF-8 becomes; strict readers take no JSON with it."""
+    record = logging.LogRecord("test", logging.WARNING, "", 0, "refused %s", ("a\udc80\ud83d",), None)
+    line = JsonFormatter().format(record)
+    assert json.loads(line)["message"] == r"refused a\udc80\ud83d"
+    json.loads(line)["message"].encode()

@@ -24,7 +24,7 @@ ALL = (GET_PODS, PATCH_STATUS, CREATE_EVENTS)
 
 @contextlib.asynccontextmanager
 async def asking(api: FakePods, *namespaces: str) -> AsyncIterator[Rights]:
-    rights = Rights(api, ALL, namespaces or ("tars",), 300)
+    rights = Rights(api, ALL, namespaces or ("tars",), WriterSettings())
     task = asyncio.create_task(rights.run())
     await asyncio.sleep(0.1)
     try:
@@ -110,6 +110,19 @@ async def test_while_the_server_is_away_it_is_asked_again_every_few_seconds() ->
         assert rights.missing == ["get pods in tars"]
 
 
+@in_virtual_time
+async def test_a_server_that_never_answers_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    api = FakePods()
+    api.silent = True
+    async with asking(api) as rights:
+        await asyncio.sleep(60)
+        assert api.count("review") > 3
+        api.silent = False
+        api.forbidden.add("patch")
+        await asyncio.sleep(15)
+        assert rights.missing == ["patch pods/status in tars"]
+
+
 # ------------------------------------------------------------------------------------------------------- events
 
 
@@ -119,7 +132,7 @@ def pod(name: str = "test-hello-0", uid: str = "uid-1") -> PodView:
 
 @contextlib.asynccontextmanager
 async def sending(api: FakePods, **settings: float) -> AsyncIterator[PodEvents]:
-    events = PodEvents(api, Rights(api, (), (), 1.0), WriterSettings(**settings), "registry-0")  # type: ignore[arg-type]
+    events = PodEvents(api, Rights(api, (), (), WriterSettings()), WriterSettings(**settings), "registry-0")  # type: ignore[arg-type]
     task = asyncio.create_task(events.run())
     try:
         yield events
@@ -184,6 +197,36 @@ async def test_an_event_that_can_not_be_sent_is_counted_and_gone() -> None:
         api.forbidden.clear()
         events.warn(pod(uid="3"), "ReportRefused", "the right is known to be missing")
         assert events.counts["left_out"] == 1
+
+
+@in_virtual_time
+async def test_an_event_that_is_never_answered_holds_up_the_next_for_a_bounded_time() -> None:
+    api = FakePods()
+    async with sending(api) as events:
+        api.silent = True
+        events.warn(pod(uid="1"), "ReportRefused", "no")
+        events.warn(pod(uid="2"), "ReportRefused", "no")
+        await asyncio.sleep(1)
+        api.silent = False
+        await asyncio.sleep(5)
+        assert events.counts == Counter(sent=1, failed=1)
+
+
+@in_virtual_time
+async def test_without_the_right_to_get_pods_an_event_about_a_pod_that_was_not_read_is_left_out() -> None:
+    api = FakePods()
+    api.make("test-hello-0", "10.0.0.1")
+    api.forbidden.add("get")
+    rights = Rights(api, ALL, ("tars",), WriterSettings())
+    events = PodEvents(api, rights, WriterSettings())
+    task = asyncio.create_task(events.run())
+    for name in ("test-hello-0", "test-hello-1"):
+        events.warn_of(("tars",), name, "ReportRefused", "no")
+        await asyncio.sleep(1)
+    assert events.counts == Counter(left_out=2)
+    assert api.count("get") == 1, "a refusal is remembered"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @in_virtual_time

@@ -69,7 +69,7 @@ async def writing(
     api = FakePods(latency)
     api.make(POD, IP)
     declared = WriterSettings(**settings)
-    rights = Rights(api, (GET_PODS, PATCH_STATUS), namespaces, declared.rights_interval)
+    rights = Rights(api, (GET_PODS, PATCH_STATUS), namespaces, declared)
     outcomes: list[tuple[Wanted, Outcome]] = []
     writer = Writer(
         api,
@@ -434,6 +434,64 @@ async def test_more_pods_than_may_wait_are_refused() -> None:
         assert [outcome.reason for _, outcome in world.outcomes] == ["overload"]
 
 
+@in_virtual_time
+async def test_whoever_has_the_most_waiting_makes_room_for_a_pod_of_another_address() -> None:
+    """A flood from one address can't have the state of a new pod refused, in an outage either."""
+    async with writing(max_queued_pods=10) as world:
+        world.api.down = True
+        flood = [world.writer.submit(wanted(name=f"pod-{n}", peer="10.0.9.9")) for n in range(12)]
+        assert [answer.done() for answer in flood] == [False] * 10 + [True] * 2
+        await asyncio.sleep(5)
+        mine = world.writer.submit(wanted())
+        assert not mine.done()
+        assert [answer.done() for answer in flood] == [False] * 9 + [True] * 3
+        assert {(await answer).reason for answer in flood[9:]} == {"overload"}
+        assert world.writer.queued == 10
+        world.api.down = False
+        assert (await mine).result is Result.WRITTEN
+        await world.worked_off()
+        assert sorted(outcome.reason for _, outcome in world.outcomes) == ["", *["no_pod"] * 9, *["overload"] * 3]
+        assert world.writer.unheard == {}
+
+
+@in_virtual_time
+async def test_where_no_address_has_more_than_others_those_that_wait_stay() -> None:
+    async with writing(max_queued_pods=4) as world:
+        world.api.down = True
+        waiting = [world.writer.submit(wanted(name=f"pod-{n}", peer=f"10.0.9.{n}")) for n in range(4)]
+        assert (await world.report(name="pod-4", peer="10.0.9.0")).reason == "overload"
+        assert (await world.report(name="pod-5", peer="10.0.9.5")).reason == "overload"
+        own = world.writer.submit(wanted(name="registry-0", peer=""))
+        assert not any(answer.done() for answer in (*waiting, own)), "the registry's own pod always has room"
+
+
+@in_virtual_time
+async def test_a_pod_that_the_table_knows_by_its_caller_is_not_kept_out_by_strangers() -> None:
+    """As many as may wait about one pod have reported for it from elsewhere."""
+    async with writing() as world:
+        world.api.down = True
+        strangers = [world.writer.submit(wanted("Inactive/Inactive", peer=f"10.0.9.{n}")) for n in range(MAX_CALLERS)]
+        await asyncio.sleep(1)
+        mine = world.writer.submit(wanted(listed=True))
+        world.api.down = False
+        assert (await mine).result is Result.WRITTEN
+        reasons = [(await stranger).reason for stranger in strangers]
+        assert reasons == ["wrong_caller"] * (MAX_CALLERS - 1) + ["overload"]
+
+
+@in_virtual_time
+async def test_a_report_that_is_pushed_out_while_its_pod_has_its_turn_is_told_once() -> None:
+    async with writing(max_queued_pods=2, latency=5.0, api_timeout=60) as world:
+        first = world.writer.submit(wanted(name="pod-0", peer="10.0.9.9"))
+        second = world.writer.submit(wanted(name="pod-1", peer="10.0.9.9"))
+        await asyncio.sleep(1)
+        assert world.api.in_flight == 2
+        assert (await world.report()).result is Result.WRITTEN
+        assert ((await first).reason, (await second).reason) == ("no_pod", "overload")
+        await world.worked_off()
+        assert len(world.writer._reports._shares) == 0
+
+
 # ----------------------------------------------------------------------------------------------------- failures
 
 
@@ -590,7 +648,7 @@ async def test_a_bug_costs_one_turn_and_is_told(caplog: pytest.LogCaptureFixture
 async def test_what_is_queued_outlives_a_run() -> None:
     api = FakePods()
     api.make(POD, IP)
-    writer = Writer(api, Rights(api, (), (), 1.0))
+    writer = Writer(api, Rights(api, (), (), WriterSettings()))
     api.down = True
     answer = writer.submit(wanted())
     for pause in (0.001, 1.0):

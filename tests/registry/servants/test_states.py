@@ -14,7 +14,7 @@ import pytest
 
 from registry.kube.conditions import GET_PODS
 from registry.kube.events import PodEvents
-from registry.kube.reports import Outcome, Wanted
+from registry.kube.reports import Outcome, Result, Wanted
 from registry.kube.rights import Rights
 from registry.kube.settings import WriterSettings
 from registry.kube.writer import Writer
@@ -24,7 +24,7 @@ from registry.servants.audit import Audit
 from registry.servants.memory_states import MemoryStates
 from registry.servants.own_readiness import OwnReadiness
 from registry.servants.pod_states import PodStates
-from registry.servants.states import Answer, StateReport, StateReports, StateSettings
+from registry.servants.states import StateReport, StateReports, StateSettings
 from registry.table import TableStore
 from tars_protocol.connection import Caller
 from tars_protocol.dispatch import Call
@@ -66,15 +66,15 @@ class FakeStates:
 
     problem = ""
 
-    def __init__(self, answer: Answer | None) -> None:
+    def __init__(self, answer: Outcome | None) -> None:
         self.reports: list[StateReport] = []
         self.refusals: list[str] = []
         self._answer = answer
 
-    def report(self, report: StateReport) -> asyncio.Future[Answer]:
+    def report(self, report: StateReport) -> asyncio.Future[Outcome]:
         """Keep a state."""
         self.reports.append(report)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if self._answer:
             future.set_result(self._answer)
         return future
@@ -84,7 +84,7 @@ class FakeStates:
         self.refusals.append(reason)
 
 
-WRITTEN = Answer("written")
+WRITTEN = Outcome(Result.WRITTEN)
 
 
 async def code_of(answering: Awaitable[Any]) -> tuple[int, str]:
@@ -161,8 +161,39 @@ async def test_more_callers_than_may_wait_are_told_at_once_that_their_state_is_q
     await again
 
 
+@in_virtual_time
+async def test_whoever_waits_the_most_often_makes_room_for_others_that_wait() -> None:
+    """One address with thousands of reports can't have those of others told at once that they are late."""
+    states = FakeStates(None)
+    reports = StateReports(states, StateSettings(max_waiting_reports=10))
+    flood = [asyncio.create_task(code_of(reports.answer(call(f"pod-{n}", peer="10.0.9.9")))) for n in range(30)]
+    await asyncio.sleep(1)
+    others = [asyncio.create_task(code_of(reports.answer(call(peer=f"10.0.0.{n}")))) for n in range(6)]
+    await asyncio.sleep(1)
+    assert [answer.done() for answer in flood].count(False) == 4
+    assert not any(answer.done() for answer in others)
+    assert {(await answer)[0] for answer in (*flood, *others)} == {-99}
+    assert reports.outcomes == {"late": 36}
+    assert len(states.reports) == 36
+
+
+@in_virtual_time
+async def test_a_caller_that_is_gone_waits_no_more() -> None:
+    states = FakeStates(None)
+    reports = StateReports(states, StateSettings(max_waiting_reports=1))
+    gone = asyncio.create_task(code_of(reports.answer(call())))
+    await asyncio.sleep(0.1)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    assert gone.cancelled()
+    waits = asyncio.create_task(code_of(reports.answer(call())))
+    await asyncio.sleep(0.1)
+    assert not waits.done()
+    await waits
+
+
 async def test_what_becomes_of_a_report_is_told_to_its_caller() -> None:
-    refused = Answer("wrong_caller", "no")
+    refused = Outcome(Result.REFUSED, "wrong_caller", "no")
     reports = StateReports(FakeStates(refused))
     assert await code_of(reports.answer(call())) == (-99, "no")
     assert reports.outcomes == {"wrong_caller": 1}
@@ -208,7 +239,7 @@ async def test_without_a_cluster_the_last_state_of_each_pod_is_held(caplog: pyte
     answers = [
         await states.report(report(pod, present)) for pod, present in (("b", "x"), ("a", "y"), ("b", "z"), ("b", "z"))
     ]
-    assert [answer.outcome for answer in answers] == ["written", "written", "written", "unchanged"]
+    assert [answer.word for answer in answers] == ["written", "written", "written", "unchanged"]
     assert [(state.pod, state.state, state.active) for state in states.states()] == [
         ("a", "Active/y/1", False),
         ("b", "Active/z/1", False),
@@ -233,7 +264,7 @@ async def cluster(
 ) -> AsyncIterator[tuple[StateReports, Writer, list[tuple[Wanted, Outcome]]]]:
     """The servant as it is in a cluster."""
     declared = WriterSettings(**settings)
-    rights = Rights(api, (GET_PODS,), namespaces, 300)
+    rights = Rights(api, (GET_PODS,), namespaces, declared)
     writer = Writer(api, rights, declared, chance=random.Random(1))
     events = PodEvents(api, rights, declared)
     states = PodStates(writer, store or filled_store(), namespaces, Audit(), events)
@@ -271,7 +302,56 @@ async def test_what_is_written_and_refused_is_told_also_where_nobody_waits_any_m
     )
     assert second.startswith("state of pod tars/test-hello-0: (none) -> 'Active/Active/1'")
     (event,) = api.events
-    assert event["message"].startswith("state Active/Inactive/1 reported from 10.0.0.2:40000: 10.0.0.2 is no address")
+    assert event["message"].startswith("state 'Active/Inactive/1' reported from 10.0.0.2:40000: 10.0.0.2 is no address")
+    assert reports.outcomes == {"late": 2}
+    assert writer.unheard == {"wrong_caller": 1}, "it was told to nobody, so nobody else counts it"
+
+
+@in_virtual_time
+async def test_a_state_that_can_not_be_kept_is_an_event_of_the_pod_where_there_is_one() -> None:
+    api = FakePods()
+    api.make(POD, "10.0.0.1", namespace="games")
+    async with cluster(api, namespaces=("tars", "games")) as (reports, writer, outcomes):
+        for pod, present in ((POD, "a/b\n\udc80"), ("nobody-0", "x" * 65), ("No Pod\n", "Active")):
+            assert (await code_of(reports.answer(call(pod, present=present))))[0] == -99
+        await asyncio.sleep(1)
+        assert (outcomes, writer.queued) == ([], 0)
+    (event,) = api.events
+    assert event["involvedObject"] == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": "games",
+        "name": POD,
+        "uid": api.pods["games", POD].uid,
+    }
+    assert event["message"] == (
+        r"state 'Active/a/b\n\udc80/1' reported from 10.0.0.1:40000: present state 'a/b\n\udc80': "
+        "a slash would shift the parts of the reason"
+    )
+    assert {asked.name for asked in api.asked if asked.verb == "get"} == {POD, "nobody-0"}
+
+
+@in_virtual_time
+async def test_twenty_thousand_reports_of_unknown_pods_from_one_address_hold_up_no_other_tarsnode() -> None:
+    """Each of them takes a look at the API server, 200 a second: the others have their turns in between."""
+    api = FakePods(latency=0.02)
+    for n in range(100):
+        api.make(f"pod-{n}", f"10.0.1.{n}")
+    async with cluster(api) as (reports, writer, _):
+        flood = [asyncio.create_task(code_of(reports.answer(call(f"no-{n}", peer="10.0.9.9")))) for n in range(20_000)]
+        await asyncio.sleep(2)
+        assert writer.queued > 18_000
+        began = now()
+        codes = await asyncio.gather(
+            *(code_of(reports.answer(call(f"pod-{n}", peer=f"10.0.1.{n}"))) for n in range(100))
+        )
+        assert {code for code, _ in codes} == {0}
+        assert now() - began < 2
+        assert writer.queued > 17_000
+        await asyncio.sleep(120)
+        assert not writer.queued
+        assert {(await answer)[0] for answer in flood} == {-99}
+    assert reports.outcomes["no_pod"] + writer.unheard["no_pod"] == 20_000
 
 
 @in_virtual_time
@@ -379,7 +459,7 @@ async def test_the_table_says_which_namespace_is_meant_and_follows_its_changes()
 
 @contextlib.asynccontextmanager
 async def own(api: FakePods, store: TableStore) -> AsyncIterator[OwnReadiness]:
-    writer = Writer(api, Rights(api, (), (), 1.0), chance=random.Random(1))
+    writer = Writer(api, Rights(api, (), (), WriterSettings()), chance=random.Random(1))
     readiness = OwnReadiness(writer, store, "tars", "registry-0", StateSettings())
     tasks = [asyncio.create_task(run()) for run in (writer.run, readiness.run)]
     try:

@@ -1,0 +1,62 @@
+"""Turns and shares by address: nobody waits for what another address has too much of."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.kube.fair import Lines, Shares
+
+ADDRESSES = st.sampled_from("abcd")
+
+
+async def test_the_lines_take_turns_and_each_keeps_its_order() -> None:
+    lines: Lines[int] = Lines()
+    for number in range(5):
+        lines.put("a", number)
+    lines.put("b", 10)
+    lines.put("b", 11)
+    lines.put("c", 20)
+    assert [await lines.get() for _ in range(8)] == [0, 10, 20, 1, 11, 2, 3, 4]
+
+
+async def test_whoever_waits_gets_what_comes_and_nothing_stands_in_a_line_twice() -> None:
+    lines: Lines[int] = Lines()
+    waiting = asyncio.create_task(lines.get())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lines.put("a", 1)
+    lines.put("a", 1)
+    lines.put("b", 1)
+    assert await waiting == 1
+    assert await lines.get() == 1, "in another line it stands all the same"
+    lines.put("a", 2)
+    assert await lines.get() == 2
+
+
+@given(st.lists(st.tuples(ADDRESSES, st.integers(0, 5), st.booleans())))
+def test_shares_are_those_of_a_plain_count(steps: list[tuple[str, int, bool]]) -> None:
+    shares: Shares[int] = Shares()
+    model: dict[str, list[int]] = {}
+    for address, item, more in steps:
+        has = model.setdefault(address, [])
+        if more:
+            shares.add(address, item)
+            if item not in has:
+                has.append(item)
+        else:
+            shares.discard(address, item)
+            if item in has:
+                has.remove(item)
+        assert len(shares) == sum(map(len, model.values()))
+        most = max(map(len, model.values()))
+        for asking in "abcde":
+            found = shares.surplus(asking)
+            if most <= len(model.get(asking, ())) + 1:
+                assert found is None
+            else:
+                assert found is not None
+                assert len(model[found[0]]) == most
+                assert found[1] == model[found[0]][-1]
