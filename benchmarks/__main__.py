@@ -1,7 +1,7 @@
 """Measure the service over loopback, beside the least that any Python service must do to answer (the floor).
 
 python -m benchmarks                     what must be reached, about 3 minutes (make bench)
-python -m benchmarks --full              everything, about 25 minutes (make bench-full)
+python -m benchmarks --full              everything, about half an hour (make bench-full)
 python -m benchmarks --target HOST:PORT --id ID [--pid PID]
                                          another registry, with the same loads
 python -m benchmarks report FILE         what --json wrote, put into docs/performance.md and its plots
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--full", action="store_true", help="everything, about 25 minutes")
+    parser.add_argument("--full", action="store_true", help="everything, about half an hour")
     parser.add_argument("--only", default="", help="some parts, with commas; --list names them")
     parser.add_argument("--list", action="store_true", help="the parts there are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="what was measured, all of it")

@@ -161,7 +161,7 @@ class Suite:
 
     def pauses(self) -> None:
         """Of the event loop and the garbage collector, under churn."""
-        trouble.pauses(self.results, self._command, self._folder, seconds=60.0 if self._full else 10.0)
+        trouble.pauses(self.results, self._command, self._folder, seconds=180.0 if self._full else 18.0)
 
     def where_time_goes(self) -> None:
         """Inside the service."""

@@ -33,6 +33,12 @@ GATHERS_WITHIN: Final = 120.0
 HOSTILE_SECONDS: Final = 60.0
 """Longer than a peer that does not read is borne with (write_timeout)."""
 
+HOSTILE_ROUNDS: Final = 3
+"""So often the crowd comes and goes: what one leaves behind must not pile up."""
+
+HOSTILE_PAIRS: Final = 3
+"""Of runs in each round."""
+
 SETTLES_WITHIN: Final = 15.0
 
 PAUSES_TABLE: Final = Table(10_000, 10)
@@ -43,6 +49,7 @@ DISTINCT_SHARE: Final = 5
 """One question of so many has bytes that were never seen."""
 
 PAUSE: Final = 2.0
+PAUSE_RUNS: Final = 9
 
 
 def hostile(
@@ -51,8 +58,9 @@ def hostile(
     folder: Path,
     seconds: float = HOSTILE_SECONDS,
     crowd_of: Mapping[str, int] = CROWD,
+    rounds: int = HOSTILE_ROUNDS,
 ) -> None:
-    """Good questions before, during and after the crowd; the service's memory all along."""
+    """Good questions before, during and after the crowd, which comes again and again; the service's memory all along."""
     group = "10,000 idle, 5,000 slow, 1,000 deaf and 1,000 garbage callers; good ones ask 5,000 questions a second"
     table = Table(1_000, 3, 500)
     size = (f"--servers={table.servers}", f"--pods={table.pods}", f"--first={table.first}")
@@ -65,18 +73,21 @@ def hostile(
             _tell("hostile: before")
             runs["before"].outcomes.append(one(command, side, GOOD, seconds=5.0))
             before = server.memory_kib() / 1024
-            _tell("hostile: the crowd gathers")
-            with crowd(server, crowded, crowd_of) as end:
-                _tell(f"hostile: during, {seconds:g} s")
-                # What the floor's callers wait in the same moments, the crowd's own work is to blame for.
-                sides = [side, Side(bare, plan)]
-                beside = alternate(command, sides, GOOD, 3, seconds=seconds / 6)
-                runs["during"].outcomes, runs["floor"].outcomes = (each.outcomes for each in beside)
-                during = server.memory_kib() / 1024
-                told = end()
-            _tell("hostile: after")
-            after = _settled(server, before * BACK)
-            runs["after"].outcomes.append(one(command, side, GOOD, seconds=5.0))
+            during, after = [], []
+            for number in range(1, rounds + 1):
+                _tell(f"hostile: the crowd gathers, {number} of {rounds}")
+                with crowd(server, crowded, crowd_of) as end:
+                    _tell(f"hostile: during, {seconds:g} s")
+                    # What the floor's callers wait in the same moments, the crowd's own work is to blame for.
+                    sides = [side, Side(bare, plan)]
+                    beside = alternate(command, sides, GOOD, HOSTILE_PAIRS, seconds=seconds / 2 / HOSTILE_PAIRS)
+                    for name, each in zip(("during", "floor"), beside, strict=True):
+                        runs[name].outcomes += each.outcomes
+                    during.append(server.memory_kib() / 1024)
+                    told = end()
+                _tell("hostile: after")
+                after.append(_settled(server, before * BACK))
+                runs["after"].outcomes.append(one(command, side, GOOD, seconds=5.0))
         most = max(samples)
     results.scenarios.append(Scenario(group, "hostile", list(runs.values())))
     for name, each in runs.items():
@@ -94,10 +105,10 @@ def hostile(
         [outcome.server_cpu_seconds / outcome.seconds for outcome in during_runs.outcomes],
     )
     results.add(group, "memory before", "MiB", [before])
-    results.add(group, "memory during", "MiB", [during])
+    results.add(group, "memory during", "MiB", during)
     results.add(group, "memory at most", "MiB", [most])
-    results.add(group, "memory after", "MiB", [after])
-    results.add(group, "memory after, by that before", "", [after / before], BACK)
+    results.add(group, "memory after", "MiB", after)
+    results.add(group, "memory after, by that before", "", [each / before for each in after], BACK)
     results.more["hostile"] = told | {"memory_mib": samples}
     lines = [
         f"{kind}: {told['made'].get(kind, 0):,} connections, {told['ended'].get(kind, 0):,} ended" for kind in CROWD
@@ -176,8 +187,8 @@ def pauses(results: Results, command: list[str], folder: Path, seconds: float) -
         server.command("pauses")
         collected: list[list[tuple[int, int]]] = []
         told: dict[str, Any] = {}
-        for _ in range(3):
-            runs.outcomes.append(one(command, Side(server, path), PROBE, seconds=seconds / 3))
+        for _ in range(PAUSE_RUNS):
+            runs.outcomes.append(one(command, Side(server, path), PROBE, seconds=seconds / PAUSE_RUNS))
             runs.memory_kib.append(server.memory_kib())
             told = server.command("pauses")
             collected.append([(took, worked) for _, took, worked in told["pauses"]])
