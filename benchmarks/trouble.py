@@ -60,7 +60,7 @@ def hostile(
     crowd_of: Mapping[str, int] = CROWD,
     rounds: int = HOSTILE_ROUNDS,
 ) -> None:
-    """Good questions before, during and after the crowd, which comes again and again; the service's memory all along."""
+    """Good questions before, during and after the crowd, which comes several times; the service's memory all along."""
     group = "10,000 idle, 5,000 slow, 1,000 deaf and 1,000 garbage callers; good ones ask 5,000 questions a second"
     table = Table(1_000, 3, 500)
     size = (f"--servers={table.servers}", f"--pods={table.pods}", f"--first={table.first}")
