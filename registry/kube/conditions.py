@@ -150,8 +150,7 @@ class PodConditions:
             reply = await self._send("get", "GET", pod_path(namespace, name))
             if reply.status == 404:
                 continue
-            if reply.status == 403:
-                self._rights.refused(GET_PODS, namespace)
+            if reply.status == 403 and self._rights.refused(GET_PODS, namespace):
                 return None, namespace
             self._ok(reply)
             try:
@@ -197,9 +196,7 @@ class PodConditions:
             raise _MadeAgain
         if reply.status in (400, 413, 422):
             raise _Refused("invalid", f"the API server does not take it: {_detail(reply)}", pod)
-        if reply.status == 403:
-            self._rights.refused(PATCH_STATUS, namespace)
-        self._ok(reply)
+        self._ok(reply, certain=reply.status != 403 or self._rights.refused(PATCH_STATUS, namespace))
         if pod is None:
             self._remember(wanted, namespace)
         return Outcome(Result.WRITTEN, "", "", namespace, before, pod, suspect)
@@ -250,12 +247,13 @@ class PodConditions:
             await self._api.reload()
         raise AssertionError("not reached")
 
-    def _ok(self, reply: Reply) -> None:
-        """Raises Failure where an answer is no success."""
+    def _ok(self, reply: Reply, *, certain: bool = False) -> None:
+        """Raises Failure where an answer is no success; ``certain``: that there is no right to it is no error of the
+        moment."""
         if reply.status < 300:
             return
         detail = _detail(reply)
-        if reply.status == 403:
+        if reply.status == 403 and certain:
             raise Failure("forbidden", f"the registry may not write this state: {detail}")
         reason = {401: "unauthorized", 409: "conflict", 429: "throttled", 503: "unavailable"}.get(reply.status, "")
         reason = reason or ("server" if reply.status >= 500 else "refused")

@@ -22,7 +22,14 @@ log = logging.getLogger(__name__)
 
 _PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _ASK_AGAIN: Final = 5.0
-"""Seconds until the next try where the API server could not be asked."""
+"""Seconds until the next try where the API server could not be asked, and until what changed is looked at again."""
+
+_CERTAIN_AFTER: Final = 2.0
+"""Seconds for which refusals say nothing yet: an API server that has just started refuses much until it has read its
+roles, and who takes that for a right that is missing checks no callers for a while."""
+
+_FORGOTTEN_AFTER: Final = 60.0
+"""Seconds after which a refusal has nothing to do with an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +72,30 @@ class Rights:
         self._wanted = [(right, namespace) for namespace in namespaces for right in rights]
         self._missing: set[tuple[Right, str]] = set()
         self._told: set[tuple[Right, str]] = set()
+        self._suspected: dict[tuple[Right, str], float] = {}
+        """Since when requests have been refused for the want of a right."""
+        self._clock = asyncio.get_running_loop().time
         self._look = asyncio.Event()
 
     def may(self, right: Right, namespace: str) -> bool:
         """True unless it is known to be missing."""
         return (right, namespace) not in self._missing
 
-    def refused(self, right: Right, namespace: str) -> None:
-        """The API server refused a request for the want of this right."""
-        if self.may(right, namespace):
-            self._missing.add((right, namespace))
-            self._look.set()
+    def refused(self, right: Right, namespace: str) -> bool:
+        """The API server refused a request for the want of this right; True once that is taken for certain."""
+        which = right, namespace
+        if which in self._missing:
+            return True
+        now = self._clock()
+        since = self._suspected.get(which)
+        if since is None or now - since > _FORGOTTEN_AFTER:
+            since = self._suspected[which] = now
+        if now - since < _CERTAIN_AFTER:
+            return False
+        del self._suspected[which]
+        self._missing.add(which)
+        self._look.set()
+        return True
 
     @property
     def missing(self) -> list[str]:
@@ -86,9 +106,12 @@ class Rights:
         """Look now, at each interval, and after a refusal."""
         while True:
             self._look.clear()
+            before = self.missing
             known = await self.review()
+            # What is missing all at once may be there in a moment, see _CERTAIN_AFTER.
+            settled = known and self.missing == before
             try:
-                async with asyncio.timeout(self._interval if known else _ASK_AGAIN):
+                async with asyncio.timeout(self._interval if settled else _ASK_AGAIN):
                     await self._look.wait()
                     # A right that is refused though it is said to be there is not asked for again and again.
                     await asyncio.sleep(_ASK_AGAIN)

@@ -73,13 +73,46 @@ async def test_a_refusal_counts_until_it_was_looked_at_again_which_is_soon() -> 
     api = FakePods()
     async with asking(api, "tars", "more") as rights:
         reviews = api.count("review")
-        rights.refused(GET_PODS, "more")
+        assert not rights.refused(GET_PODS, "more"), "one alone tells nothing"
+        await asyncio.sleep(1)
+        assert not rights.refused(GET_PODS, "more")
+        assert rights.may(GET_PODS, "more")
+        await asyncio.sleep(1)
+        assert rights.refused(GET_PODS, "more")
         assert not rights.may(GET_PODS, "more")
         assert rights.may(GET_PODS, "tars")
         await asyncio.sleep(4)
         assert api.count("review") == reviews
         await asyncio.sleep(2)
         assert rights.may(GET_PODS, "more")
+
+
+@in_virtual_time
+async def test_refusals_far_apart_tell_nothing_either() -> None:
+    api = FakePods()
+    async with asking(api) as rights:
+        for _ in range(10):
+            assert not rights.refused(GET_PODS, "tars")
+            await asyncio.sleep(61)
+        assert rights.may(GET_PODS, "tars")
+
+
+@in_virtual_time
+async def test_what_is_said_to_be_missing_all_at_once_is_asked_for_again_soon() -> None:
+    """The API server may have just started."""
+    api = FakePods()
+    async with asking(api) as rights:
+        api.forbidden |= {"get", "patch"}
+        await asyncio.sleep(300)
+        assert len(rights.missing) == 2
+        api.forbidden.clear()
+        await asyncio.sleep(5)
+        assert rights.missing == []
+        api.forbidden.add("get")
+        await asyncio.sleep(310)
+        reviews = api.count("review")
+        await asyncio.sleep(250)
+        assert api.count("review") == reviews, "it stayed so, and is looked at now and then"
 
 
 @pytest.mark.parametrize("code", [403, 404, 422])
@@ -192,10 +225,12 @@ async def test_an_event_that_can_not_be_sent_is_counted_and_gone() -> None:
         api.down = False
         api.forbidden.add("event")
         events.warn(pod(uid="2"), "ReportRefused", "no")
+        await asyncio.sleep(2)
+        events.warn(pod(uid="3"), "ReportRefused", "no")
         await asyncio.sleep(1)
-        assert events.counts == Counter(failed=2)
+        assert events.counts == Counter(failed=3)
         api.forbidden.clear()
-        events.warn(pod(uid="3"), "ReportRefused", "the right is known to be missing")
+        events.warn(pod(uid="4"), "ReportRefused", "the right is known to be missing")
         assert events.counts["left_out"] == 1
 
 
@@ -220,11 +255,11 @@ async def test_without_the_right_to_get_pods_an_event_about_a_pod_that_was_not_r
     rights = Rights(api, ALL, ("tars",), WriterSettings())
     events = PodEvents(api, rights, WriterSettings())
     task = asyncio.create_task(events.run())
-    for name in ("test-hello-0", "test-hello-1"):
-        events.warn_of(("tars",), name, "ReportRefused", "no")
-        await asyncio.sleep(1)
-    assert events.counts == Counter(left_out=2)
-    assert api.count("get") == 1, "a refusal is remembered"
+    for n in range(4):
+        events.warn_of(("tars",), f"test-hello-{n}", "ReportRefused", "no")
+        await asyncio.sleep(2)
+    assert events.counts == Counter(left_out=4)
+    assert api.count("get") == 2, "what is certain is remembered"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
