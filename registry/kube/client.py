@@ -18,6 +18,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ class _Response:
         self.status = response.status
         header = response.headers.get("Retry-After", "")
         self.retry_after = float(header) if header.isdigit() else 0.0
+        self.date = _seconds(response.headers.get("Date", ""))
         self._response = response
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -139,7 +141,8 @@ class KubeClient:
         response = await self._request(api, path, {}, method, body, content_type)
         try:
             reply = _Response(response)
-            return Reply(reply.status, b"".join([chunk async for chunk in reply.chunks()]), reply.retry_after)
+            content = b"".join([chunk async for chunk in reply.chunks()])
+            return Reply(reply.status, content, reply.retry_after, reply.date)
         finally:
             if response.content.at_eof():
                 response.release()
@@ -235,6 +238,14 @@ class KubeClient:
     def _shown_path(self) -> str:
         usual = os.environ.get("KUBECONFIG") or "~/.kube/config"
         return str(self._credentials.kubeconfig or usual)
+
+
+def _seconds(date: str) -> float | None:
+    """A date as HTTP writes it, in seconds since 1970; None where it is none."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _own_namespace() -> str:

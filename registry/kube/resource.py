@@ -48,11 +48,15 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. ``retry_after``: seconds that the server asks to wait; 0 where it does not ask."""
+    """A whole answer. ``retry_after``: seconds that the server asks to wait; 0 where it does not ask.
+
+    ``date``: when it was made by the server's clock, in seconds since 1970; None where the server does not say.
+    """
 
     status: int
     body: bytes = b""
     retry_after: float = 0.0
+    date: float | None = None
 
 
 class Writing(Protocol):
