@@ -7,24 +7,33 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from registry.kube.objects import decode_status
-from registry.kube.pods import PodView, condition_patch, decode_pod, pod_path
-from registry.kube.reports import Entry, Outcome, Result, Wanted
+from registry.kube.pods import Known, PodView, condition_patch, decode_pod, pod_path
+from registry.kube.reports import FORBIDDEN, NO_ADDRESS, Entry, Outcome, Result, Wanted
 from registry.kube.requests import Failure, NoAnswer, send_within
 from registry.kube.resource import JSON, STRATEGIC_MERGE_PATCH, Body, Reply, Writing
 from registry.kube.rights import Right, Rights
+from registry.kube.server_clock import ServerClock, time_in, with_time
 from registry.kube.settings import CallerCheck, WriterSettings
 
 GET_PODS: Final = Right("get", "pods", "refusing reports of the wrong caller")
 PATCH_STATUS: Final = Right("patch", "pods/status", "states of tarsnodes, own readiness gate")
 
-_TRIES: Final = 3
-"""Of one turn: a pod may be made again between the read and the patch."""
+_TRIES: Final = 8
+"""Of one turn: others write to a pod between the read and the patch, the kubelet among them."""
+
+_FRESH_FOR: Final = 1.0
+"""Seconds for which a report is the newest of the pod, whatever another registry has written: its clock is known to a
+second, and what a pod reports to two registries it reports one after the other."""
+
+_NO_ADDRESS_FOR: Final = 120.0
+"""Seconds for which a pod's address is waited for with reports of callers that the table does not know for it."""
 
 _MAX_DETAIL: Final = 300
 
@@ -46,8 +55,8 @@ class _Absent(Exception):
         self.namespace = namespace
 
 
-class _MadeAgain(Exception):
-    """The pod is no longer the one that was read."""
+class _Changed(Exception):
+    """The pod is no longer as it was read, or what was to be written is not wanted any more."""
 
 
 class PodConditions:
@@ -69,6 +78,7 @@ class PodConditions:
         self._settings = settings
         self._clock = clock
         self._done = done
+        self._server_clock = ServerClock(clock)
         self._written: OrderedDict[tuple[str, str], tuple[float, str, str, str]] = OrderedDict()
         """Without the right to read: by pod, when what was written last, and for whom."""
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -88,8 +98,11 @@ class PodConditions:
     async def write(self, taken: list[Entry], settled: list[Entry]) -> None:
         """Write the newest of the reports; ``settled`` gets those that need nothing more. Raises Failure."""
         absent: set[str] = set()
-        for _ in range(_TRIES + len(taken[-1].wanted.namespaces)):
-            waiting = [entry for entry in taken if entry not in settled]
+        tries = 0
+        while tries < _TRIES:
+            waiting = [entry for entry in taken if entry not in settled and not _replaced(entry, tries)]
+            if not waiting:
+                return
             try:
                 pod, namespace = await self._find([entry.wanted for entry in waiting], absent)
                 accepted, suspect = self._accepted(waiting, pod, namespace, settled)
@@ -99,9 +112,8 @@ class PodConditions:
                     for entry in accepted:
                         entry.settle(outcome)
                     settled += accepted
-                return
-            except _MadeAgain:
-                continue
+            except _Changed:
+                tries += 1
             except _Absent as elsewhere:
                 absent.add(elsewhere.namespace)
             except _Refused as refused:
@@ -109,25 +121,33 @@ class PodConditions:
                     if entry not in settled:
                         self._refuse(entry, refused, settled, entry.wanted.namespaces[0])
                 return
-        raise Failure("conflict", "the pod is made again and again")
+            else:
+                if any(entry not in settled for entry in waiting):
+                    raise Failure(NO_ADDRESS, f"{namespace}/{waiting[-1].wanted.name} has no address yet")
+                return
+        raise Failure("conflict", "the pod is changed again and again")
 
     def _accepted(
         self, waiting: list[Entry], pod: PodView | None, namespace: str, settled: list[Entry]
     ) -> tuple[list[Entry], str]:
-        """Those whose callers may speak for the pod, and why the newest of them should not have been among them."""
+        """Those whose callers may speak for the pod, and why the newest of them should not have been among them.
+
+        Others are refused, but where the pod has no address yet.
+        """
         check = self.check(namespace)
         accepted: list[Entry] = []
         suspect = ""
         for entry in waiting:
-            suspect = _suspect(entry.wanted, pod) if check is not CallerCheck.OFF else ""
-            if suspect and check is CallerCheck.ENFORCE:
-                if pod is not None and not pod.addresses:
-                    raise Failure("no_address", f"{namespace}/{pod.name} has no address yet")
-                self._refuse(entry, _Refused("wrong_caller", suspect, pod), settled, namespace)
-                suspect = ""
-            else:
+            why = _suspect(entry.wanted, pod) if check is not CallerCheck.OFF else ""
+            if not why or check is not CallerCheck.ENFORCE:
                 accepted.append(entry)
+                suspect = why
+            elif pod is None or pod.addresses or self._waited_in_vain(entry):
+                self._refuse(entry, _Refused("wrong_caller", why, pod), settled, namespace)
         return accepted, suspect
+
+    def _waited_in_vain(self, entry: Entry) -> bool:
+        return not entry.wanted.listed and self._clock() - entry.first >= _NO_ADDRESS_FOR
 
     def _refuse(self, entry: Entry, refused: _Refused, settled: list[Entry], namespace: str) -> None:
         outcome = Outcome(Result.REFUSED, refused.reason, str(refused), namespace, pod=refused.pod)
@@ -148,15 +168,17 @@ class PodConditions:
             if not self._rights.may(GET_PODS, namespace):
                 return None, namespace
             reply = await self._send("get", "GET", pod_path(namespace, name))
-            if reply.status == 404:
-                continue
             if reply.status == 403 and self._rights.refused(GET_PODS, namespace):
                 return None, namespace
+            if _absent(reply):
+                self._rights.worked(GET_PODS, namespace)
+                continue
             self._ok(reply)
             try:
                 pod = decode_pod(namespace, name, reply.body)
             except msgspec.MsgspecError as error:
                 raise Failure("bad_answer", f"a pod that can't be read: {error}") from None
+            self._rights.worked(GET_PODS, namespace)
             if len(namespaces) == 1 or any(each.peer in pod.addresses for each in wanted):
                 return pod, namespace
             elsewhere = elsewhere or pod
@@ -166,44 +188,52 @@ class PodConditions:
 
     async def _patch(self, entry: Entry, pod: PodView | None, namespace: str, suspect: str) -> Outcome:
         wanted, condition = entry.wanted, entry.wanted.condition
-        now = datetime.now(UTC)
+        arrived = self._server_clock.at(entry.arrived) if wanted.peer else None
         if pod is not None:
-            known = pod.condition(condition.type)
-            before, status = (known.reason or "", known.status) if known else ("", "")
-            unchanged = known is not None and known.says(condition)
-            uid = pod.uid
+            known = pod.condition(condition.type) or Known(condition.type)
+            status, before = known.status, known.reason or ""
         else:
+            known = None
             status, before = self._remembered(wanted, namespace)
-            unchanged = (status, before) == (condition.text, condition.reason)
-            uid = ""
-        if unchanged and entry.tried is not None:
-            # It was patched, and the answer got lost.
-            return Outcome(Result.WRITTEN, "", "", namespace, entry.tried, pod, suspect)
-        if unchanged:
-            return Outcome(Result.UNCHANGED, "", "", namespace, before, pod, suspect)
-        patch = condition_patch(condition, uid, now if status != condition.text else None)
+        if (status, before) == (condition.text, condition.reason):
+            # Where it was patched, the answer got lost.
+            result, before = (Result.UNCHANGED, before) if entry.tried is None else (Result.WRITTEN, entry.tried)
+            return Outcome(result, "", "", namespace, before, pod, suspect)
+        if known and arrived and self._clock() - entry.arrived > _FRESH_FOR:
+            told = time_in(known.message or "")
+            if told and told > arrived:
+                return Outcome(Result.SUPERSEDED, "", "", namespace, before, pod, suspect)
+        if entry.moved:
+            raise _Changed
+        dated = replace(condition, message=with_time(condition.message, arrived))
+        patch = condition_patch(dated, pod, datetime.now(UTC) if status != condition.text else None)
         path = pod_path(namespace, wanted.name, "status")
         entry.tried = before
         # Should the answer get lost, it is not known what is there.
         self._written.pop((namespace, wanted.name), None)
         reply = await self._send("patch", "PATCH", path, patch, STRATEGIC_MERGE_PATCH)
-        entry.tried = None
-        if reply.status == 404:
-            if pod is not None:
-                raise _MadeAgain  # it may be gone, or made again
-            raise _Absent(namespace)
-        if reply.status in (409, 422) and pod is not None and await self._made_again(pod):
-            raise _MadeAgain
-        if reply.status in (400, 413, 422):
-            raise _Refused("invalid", f"the API server does not take it: {_detail(reply)}", pod)
-        self._ok(reply, certain=reply.status != 403 or self._rights.refused(PATCH_STATUS, namespace))
+        if reply.status < 500:
+            entry.answered()
+        await self._see(reply, pod, namespace)
+        self._rights.worked(PATCH_STATUS, namespace)
         if pod is None:
             self._remember(wanted, namespace)
         return Outcome(Result.WRITTEN, "", "", namespace, before, pod, suspect)
 
+    async def _see(self, reply: Reply, pod: PodView | None, namespace: str) -> None:
+        """Nothing, where a patch went well. Raises _Changed, _Absent, _Refused and Failure."""
+        if _absent(reply):
+            # Where it was read, it may be gone, or made again.
+            raise _Changed if pod is not None else _Absent(namespace)
+        if pod is not None and (reply.status == 409 or (reply.status == 422 and await self._made_again(pod))):
+            raise _Changed
+        if reply.status in (400, 413, 422):
+            raise _Refused("invalid", f"the API server does not take it: {_detail(reply)}", pod)
+        self._ok(reply, certain=reply.status != 403 or self._rights.refused(PATCH_STATUS, namespace))
+
     async def _made_again(self, pod: PodView) -> bool:
         reply = await self._send("get", "GET", pod_path(pod.namespace, pod.name))
-        if reply.status == 404:
+        if _absent(reply):
             return True
         self._ok(reply)
         try:
@@ -240,8 +270,9 @@ class PodConditions:
             except ConnectionError as error:
                 self.requests[verb, "none"] += 1
                 reason = "timeout" if isinstance(error, NoAnswer) else "connection"
-                raise Failure(reason, str(error), unreachable=True) from None
+                raise Failure(reason, str(error)) from None
             self.requests[verb, str(reply.status)] += 1
+            self._server_clock.note(reply.date)
             if reply.status != 401 or last:
                 return reply
             await self._api.reload()
@@ -254,10 +285,24 @@ class PodConditions:
             return
         detail = _detail(reply)
         if reply.status == 403 and certain:
-            raise Failure("forbidden", f"the registry may not write this state: {detail}")
+            raise Failure(FORBIDDEN, f"the registry may not write this state: {detail}")
         reason = {401: "unauthorized", 409: "conflict", 429: "throttled", 503: "unavailable"}.get(reply.status, "")
         reason = reason or ("server" if reply.status >= 500 else "refused")
         raise Failure(reason, f"the API server answered {detail}", retry_after=reply.retry_after)
+
+
+def _replaced(entry: Entry, tries: int) -> bool:
+    """Whether a newer report makes one needless: before the first try only where that one does not wait for it."""
+    return entry.moved or (tries > 0 and entry.newer is not None)
+
+
+def _absent(reply: Reply) -> bool:
+    """Whether the API server says that there is no such pod. Raises Failure where somebody else says so."""
+    if reply.status != 404:
+        return False
+    if decode_status(reply.body).reason == "NotFound":
+        return True
+    raise Failure("bad_answer", f"a 404 that is none of the API server's: {_detail(reply)}")
 
 
 def _suspect(wanted: Wanted, pod: PodView | None) -> str:
@@ -267,6 +312,8 @@ def _suspect(wanted: Wanted, pod: PodView | None) -> str:
     if pod is not None:
         if wanted.peer in pod.addresses:
             return ""
+        if not pod.addresses:
+            return f"pod {pod.namespace}/{pod.name} has no address yet, so {wanted.peer} can't be checked"
         return f"{wanted.peer} is no address of pod {pod.namespace}/{pod.name} ({', '.join(sorted(pod.addresses))})"
     if wanted.listed:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -11,23 +10,24 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Lines(Generic[T]):
-    """What waits for its turn, in a line for each address; the lines take turns."""
+    """What waits for its turn, in a line for each address; the lines take turns, but that of "" goes first."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()
-        self._some = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
 
     def put(self, address: str, item: T) -> None:
         """At the end of the line of an address, unless it stands in there already."""
         self._lines.setdefault(address, OrderedDict())[item] = None
-        self._some.set()
 
-    async def get(self) -> T:
-        """Wait for something; that of the address whose turn it is. It may stand in other lines still."""
-        while not self._lines:
-            self._some.clear()
-            await self._some.wait()
-        address, line = next(iter(self._lines.items()))
+    def take(self) -> T | None:
+        """That of the address whose turn it is, None where nothing waits. It may stand in other lines still."""
+        if not self._lines:
+            return None
+        address = "" if "" in self._lines else next(iter(self._lines))
+        line = self._lines[address]
         item, _ = line.popitem(last=False)
         if line:
             self._lines.move_to_end(address)

@@ -38,6 +38,10 @@ class Condition:
         """Its status as Kubernetes writes it."""
         return "True" if self.status else "False"
 
+    def same(self, other: Condition) -> bool:
+        """True where another says the same; messages tell nothing more."""
+        return (self.type, self.status, self.reason) == (other.type, other.status, other.reason)
+
 
 class Known(Struct, frozen=True, gc=False):
     """A condition as a pod has it."""
@@ -45,15 +49,13 @@ class Known(Struct, frozen=True, gc=False):
     type: str
     status: str = ""
     reason: str | None = None
-
-    def says(self, wanted: Condition) -> bool:
-        """True where it is as it is to be; its message tells nothing more."""
-        return self.status == wanted.text and (self.reason or "") == wanted.reason
+    message: str | None = None
 
 
 class _Metadata(Struct, frozen=True, gc=False):
     name: str = ""
     uid: str = ""
+    version: str = field(default="", name="resourceVersion")
 
 
 class _Address(Struct, frozen=True, gc=False):
@@ -83,6 +85,7 @@ class PodView:
     uid: str
     addresses: frozenset[str]
     conditions: tuple[Known, ...]
+    version: str = ""
 
     def condition(self, kind: str) -> Known | None:
         """Its condition of a type."""
@@ -100,6 +103,7 @@ def decode_pod(namespace: str, name: str, body: bytes) -> PodView:
         found.metadata.uid,
         frozenset(_canonical(address) for address in addresses if address),
         tuple(status.conditions or ()),
+        found.metadata.version,
     )
 
 
@@ -109,17 +113,20 @@ def pod_path(namespace: str, name: str, subresource: str = "") -> str:
     return f"{path}/{subresource}" if subresource else path
 
 
-def condition_patch(wanted: Condition, uid: str, changed_at: datetime | None) -> dict[str, Any]:
+def condition_patch(wanted: Condition, pod: PodView | None, changed_at: datetime | None) -> dict[str, Any]:
     """A strategic merge patch of a pod's status that sets one condition.
 
-    ``uid`` is that of the pod that is meant: another one of its name refuses the patch; "" for any. ``changed_at`` is
-    when the condition's status changed; None where it did not.
+    ``pod`` is what was read of it, None for nothing: the API server refuses the patch (409) where another pod has the
+    name by now, and where anything was changed since. ``changed_at`` is when the condition's status changed; None where
+    it did not.
     """
     condition = {"type": wanted.type, "status": wanted.text, "reason": wanted.reason, "message": wanted.message}
     if changed_at is not None:
         condition["lastTransitionTime"] = changed_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     patch: dict[str, Any] = {"status": {"conditions": [condition]}}
-    return {"metadata": {"uid": uid}, **patch} if uid else patch
+    if pod is None:
+        return patch
+    return {"metadata": {"uid": pod.uid, "resourceVersion": pod.version}, **patch}
 
 
 def _canonical(address: str) -> str:

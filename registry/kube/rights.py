@@ -97,6 +97,10 @@ class Rights:
         self._look.set()
         return True
 
+    def worked(self, right: Right, namespace: str) -> None:
+        """A request that needs this right went well: refusals before it were those of a moment."""
+        self._suspected.pop((right, namespace), None)
+
     @property
     def missing(self) -> list[str]:
         """The rights that are known to be missing, in words."""

@@ -1,7 +1,8 @@
 """Write conditions of pods to the API server: the newest for each pod, at a bounded rate, until it is written.
 
 Each pod has its turn (:mod:`registry.kube.conditions`), some at a time. A failure that has to do with the API server
-holds up everything for a while that grows; one that has to do with a pod, that pod.
+holds up everything for a moment, and then one pod at a time is tried until the server answers; one that has to do with
+a pod holds up that pod, for a while that grows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NoReturn
 from registry.kube.backoff import Backoff
 from registry.kube.conditions import PodConditions
 from registry.kube.rates import TokenBucket
-from registry.kube.reports import Entry, Job, Key, Outcome, Reports, Result, Wanted
+from registry.kube.reports import FORBIDDEN, Entry, Job, Key, Outcome, Reports, Result, Wanted
 from registry.kube.requests import Failure
 from registry.kube.resource import Writing
 from registry.kube.rights import Rights
@@ -24,13 +25,14 @@ from registry.kube.settings import CallerCheck, ReflectorSettings, WriterSetting
 
 log = logging.getLogger(__name__)
 
-_OF_THE_SERVER: Final = frozenset(("connection", "timeout", "unauthorized", "throttled", "unavailable"))
+_OF_THE_SERVER: Final = frozenset(("connection", "unauthorized"))
 """Failures that every other pod's turn would end in as well."""
 
-_OF_THE_POD: Final = frozenset(("no_address", "conflict", "bug"))
-"""Failures that tell nothing of other pods. Those in neither set do when they come in a row."""
+_IN_A_ROW: Final = frozenset(("timeout", "throttled", "unavailable", "server", "bad_answer"))
+"""Failures that are the server's where several pods have them one after the other; else a webhook's, say, that fails
+for the pod. All others are the pod's alone."""
 
-_PODS_IN_A_ROW: Final = 5
+_PODS_IN_A_ROW: Final = 3
 
 
 class Writer:
@@ -53,10 +55,7 @@ class Writer:
         self._chance = chance = chance or random.Random()
         retry = retry or ReflectorSettings()
         self._longest = retry.retry_longest
-        self._refusing, self._unreachable = (
-            Backoff(retry.retry_first, longest, retry.retry_reset, clock, chance)
-            for longest in (retry.retry_longest, retry.retry_unreachable)
-        )
+        self._backoff = Backoff(retry.retry_first, retry.retry_unreachable, retry.retry_reset, clock, chance)
         self._conditions = PodConditions(api, rights, settings, clock, self._done)
         self._bucket = TokenBucket(settings.write_rate, settings.write_burst, clock)
         self._slots = asyncio.Semaphore(settings.write_concurrency)
@@ -108,17 +107,27 @@ class Writer:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    job = await self._reports.next()
                     await self._slots.acquire()
                     await self._bucket.taken()
-                    if (pause := self._paused_until - self._clock()) > 0:
-                        await asyncio.sleep(pause)
-                    turn = group.create_task(self._turn(job))
+                    turn = group.create_task(self._turn(await self._next()))
                     if self.problem:
                         # One at a time, until one goes well.
                         await asyncio.wait([turn])
         finally:
             self._reports.stop()
+
+    async def worked_off(self) -> None:
+        """Wait until nothing is queued that could be written."""
+        await self._reports.worked_off()
+
+    async def _next(self) -> Job:
+        """The job whose turn it is, once there is one and no pause."""
+        while True:
+            await self._reports.some()
+            if (pause := self._paused_until - self._clock()) > 0:
+                await asyncio.sleep(pause)
+            elif (job := self._reports.next()) is not None:
+                return job
 
     def _done(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.result is Result.REFUSED and not entry.heard:
@@ -131,10 +140,6 @@ class Writer:
         taken = list(job.entries.values())
         settled: list[Entry] = []
         try:
-            if not taken:
-                # Others pushed them out meanwhile.
-                self._reports.done(job, settled)
-                return
             await self._conditions.write(taken, settled)
         except Failure as failure:
             self._failed(job, taken, settled, failure)
@@ -143,36 +148,49 @@ class Writer:
             self._failed(job, taken, settled, Failure("bug", "internal error"))
         else:
             self._reports.done(job, settled)
-            self._in_a_row.clear()
-            if self.problem:
-                log.info("states are written again")
-                self.problem = ""
-            self._refusing.healthy()
-            self._unreachable.healthy()
+            self._healthy()
         finally:
             self._slots.release()
+
+    def _healthy(self) -> None:
+        """The server answers."""
+        self._in_a_row.clear()
+        if self.problem:
+            log.info("states are written again")
+            self.problem = ""
+        self._backoff.healthy()
 
     def _failed(self, job: Job, taken: list[Entry], settled: list[Entry], failure: Failure) -> None:
         self.errors[failure.reason] += 1
         # Whoever is between here and the API server may ask to wait for a day.
         retry_after = min(failure.retry_after, self._longest)
-        if failure.reason not in _OF_THE_POD:
-            self._in_a_row.add(job.key)
-        if failure.reason == "forbidden":
+        if failure.reason == FORBIDDEN:
             # That does not go by itself: nobody is kept waiting for it.
             for entry in taken:
                 entry.settle(Outcome(Result.FAILED, failure.reason, str(failure)))
-        if failure.reason in _OF_THE_SERVER or len(self._in_a_row) >= _PODS_IN_A_ROW:
+        if self._of_the_server(job, failure):
             if not self.problem:
                 log.warning("no state can be written now: %s", failure)
             self.problem = str(failure)
             now = self._clock()
             if self._paused_until <= now:
-                backoff = self._unreachable if failure.unreachable else self._refusing
-                self._paused_until = now + retry_after + backoff.pause()
-            self._reports.failed(job, settled, 0.0)
+                self._paused_until = now + retry_after + self._backoff.pause()
+            self._reports.put_back(job, settled)
             return
         if not job.failures:
             log.warning("the state of pod %s can't be written now: %s", job.key[1], failure)
         pause = min(0.5 * 2 ** min(job.failures, 30), self._longest) * self._chance.uniform(0.5, 1)
-        self._reports.failed(job, settled, retry_after + pause)
+        self._reports.failed(job, settled, retry_after + pause, failure.reason)
+
+    def _of_the_server(self, job: Job, failure: Failure) -> bool:
+        """Whether a failure has to do with the API server rather than with the pod; one of the pod's shows that the
+        server answers."""
+        if failure.reason in _OF_THE_SERVER:
+            self._in_a_row.add(job.key)
+            return True
+        if failure.reason in _IN_A_ROW:
+            self._in_a_row.add(job.key)
+            return len(self._in_a_row) >= _PODS_IN_A_ROW
+        if failure.reason != "bug":
+            self._healthy()
+        return False

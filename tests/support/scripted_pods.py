@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +29,7 @@ class FakePod:
     ips: list[str]
     conditions: dict[str, dict[str, str]] = field(default_factory=dict)
     reasons: list[tuple[float, str]] = field(default_factory=list)
+    version: int = 1
 
     @property
     def reason(self) -> str:
@@ -50,7 +51,8 @@ class Asked:
 class FakePods:
     """Answers ``send`` as a client of the API server does; ``latency`` seconds after it was asked.
 
-    ``down``: no connection. ``silent``: no answer. ``answers``: what is said instead, by verb or by name of the pod.
+    ``down``: no connection. ``silent``: no answer. ``date``: what its clock said at the beginning of the made-up time.
+    ``answers``: what is said instead, by verb or by name of the pod.
     ``forbidden``: verbs that are refused, and said to be where rights are asked for.
     """
 
@@ -63,6 +65,7 @@ class FakePods:
         self.down = False
         self.silent = False
         self.lose_next_patch = False
+        self.date: float | None = None
         self.answers: dict[str, Reply] = {}
         self.forbidden: set[str] = set()
         self.before_patch: list[Any] = []
@@ -109,7 +112,7 @@ class FakePods:
                 self.asked.append(Asked(began, verb, name, 0))
                 raise ConnectionError("the answer broke off")
             self.asked.append(Asked(began, verb, name, reply.status, body))
-            return reply
+            return reply if self.date is None else replace(reply, date=float(int(self.date + now())))
         finally:
             self.in_flight -= 1
 
@@ -156,6 +159,9 @@ class FakePods:
             return _status(404, "NotFound", "not found")
         if body.get("metadata", {}).get("uid", pod.uid) != pod.uid:
             return _status(409, "Conflict", "the UID in the precondition does not match")
+        if body.get("metadata", {}).get("resourceVersion", str(pod.version)) != str(pod.version):
+            return _status(409, "Conflict", "the object has been modified")
+        pod.version += 1
         for condition in body["status"]["conditions"]:
             pod.conditions.setdefault(condition["type"], {}).update(condition)
             pod.reasons.append((now(), condition["reason"]))
@@ -164,7 +170,7 @@ class FakePods:
 
 def _object(key: tuple[str, str], pod: FakePod) -> dict[str, Any]:
     return {
-        "metadata": {"namespace": key[0], "name": key[1], "uid": pod.uid},
+        "metadata": {"namespace": key[0], "name": key[1], "uid": pod.uid, "resourceVersion": str(pod.version)},
         "status": {
             "podIP": pod.ips[0] if pod.ips else None,
             "podIPs": [{"ip": ip} for ip in pod.ips],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,28 +10,35 @@ from registry.kube.fair import Lines, Shares
 ADDRESSES = st.sampled_from("abcd")
 
 
-async def test_the_lines_take_turns_and_each_keeps_its_order() -> None:
+def test_the_lines_take_turns_and_each_keeps_its_order() -> None:
     lines: Lines[int] = Lines()
     for number in range(5):
         lines.put("a", number)
     lines.put("b", 10)
     lines.put("b", 11)
     lines.put("c", 20)
-    assert [await lines.get() for _ in range(8)] == [0, 10, 20, 1, 11, 2, 3, 4]
+    assert [lines.take() for _ in range(9)] == [0, 10, 20, 1, 11, 2, 3, 4, None]
 
 
-async def test_whoever_waits_gets_what_comes_and_nothing_stands_in_a_line_twice() -> None:
+def test_nothing_stands_in_a_line_twice_but_it_may_in_several() -> None:
     lines: Lines[int] = Lines()
-    waiting = asyncio.create_task(lines.get())
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    assert not lines
     lines.put("a", 1)
     lines.put("a", 1)
     lines.put("b", 1)
-    assert await waiting == 1
-    assert await lines.get() == 1, "in another line it stands all the same"
-    lines.put("a", 2)
-    assert await lines.get() == 2
+    assert lines
+    assert [lines.take() for _ in range(3)] == [1, 1, None]
+    assert not lines
+
+
+def test_what_is_of_no_address_goes_first() -> None:
+    lines: Lines[int] = Lines()
+    for number in range(3):
+        lines.put("a", number)
+    assert lines.take() == 0
+    lines.put("", 10)
+    lines.put("", 11)
+    assert [lines.take() for _ in range(4)] == [10, 11, 1, 2]
 
 
 @given(st.lists(st.tuples(ADDRESSES, st.integers(0, 5), st.booleans())))
