@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,9 @@ _EXEMPT: Final = {"unlimited": True}
 _REFUSALS: Final = 50
 """Lines about refusals in a second; the next line then says how many were left out."""
 
+_REFUSALS_OF_ONE: Final = 10
+"""Of these, lines about what one address reported: it can't hide what others do."""
+
 
 class Audit:
     """Writes the lines. ``left_out`` counts refusals without one."""
@@ -27,7 +31,8 @@ class Audit:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._second = 0.0
-        self._lines = 0
+        self._lines: Counter[str] = Counter()
+        """In this second, by address."""
         self._unsaid = 0
         self.left_out = 0
 
@@ -47,12 +52,13 @@ class Audit:
         """A report was refused."""
         now = self._clock()
         if now - self._second >= 1:
-            self._second, self._lines = now, 0
-        if self._lines >= _REFUSALS:
+            self._second = now
+            self._lines.clear()
+        if self._lines.total() >= _REFUSALS or self._lines[report.caller.peer] >= _REFUSALS_OF_ONE:
             self._unsaid += 1
             self.left_out += 1
             return
-        self._lines += 1
+        self._lines[report.caller.peer] += 1
         unsaid, self._unsaid = self._unsaid, 0
         log.warning(
             "refused (%s): state %s of pod %s, reported from %s: %s%s",

@@ -16,6 +16,9 @@ from registry.table import TableStore
 log = logging.getLogger(__name__)
 
 _SERVING: Final = Condition(ACTIVE_CONDITION, True, f"{ACTIVE}/{ACTIVE}", "the registry has its table")
+_TRY_AGAIN: Final = 5.0
+"""Seconds until the next try where the condition could not be set."""
+
 _LEAVING: Final = Condition(ACTIVE_CONDITION, False, f"{ACTIVE}/Deactivating", "the registry is stopping")
 
 
@@ -39,11 +42,15 @@ class OwnReadiness:
         """Set the condition, and see to it that it stays."""
         await self._whole.wait()
         while True:
+            pause = self._settings.readiness_interval
             # A registry that drains is still looked after by this.
             if not self._leaving:
                 self._set = True
-                self._tell(await self._write(_SERVING))
-            await asyncio.sleep(self._settings.readiness_interval)
+                outcome = await self._write(_SERVING)
+                self._tell(outcome)
+                if outcome.error:
+                    pause = min(pause, _TRY_AGAIN)
+            await asyncio.sleep(pause)
 
     async def leave(self) -> None:
         """Clear the condition, if it was set, and for good; waits for that for a bounded time."""
@@ -65,7 +72,7 @@ class OwnReadiness:
 
     def _tell(self, outcome: Outcome) -> None:
         """Once, until it is another."""
-        said = outcome.text if outcome.result in (Result.REFUSED, Result.FAILED) else ""
+        said = outcome.error
         if said and said != self._told:
             log.warning(
                 "the own readiness gate is left alone (pod %s/%s): %s", self._namespace, self._pod, outcome.text

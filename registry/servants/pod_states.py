@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from registry.kube.events import PodEvents
-from registry.kube.pods import Condition, is_pod_name
+from registry.kube.pods import Condition
 from registry.kube.reports import Outcome, Result, Wanted
 from registry.kube.writer import Writer
 from registry.servants.audit import Audit
@@ -52,9 +52,15 @@ class PodStates:
     def refuse(self, report: StateReport, reason: str, text: str) -> None:
         """Note a report that was refused before it came to a look at the pod."""
         self._audit.refused(report, reason, text)
-        if self._events is not None and is_pod_name(report.pod):
-            namespaces, _ = self._addresses.look(report.pod, report.caller.peer, self._namespaces)
-            self._events.warn_of(namespaces, report.pod, EVENT_REASON, _event_text(report, text))
+        if self._events is None:
+            return
+        peer = report.caller.peer
+        namespaces, listed = self._addresses.look(report.pod, peer, self._namespaces)
+        if listed is None:
+            # Names can be made up without end, and each would be a look at the API server.
+            self._events.leave_out()
+        else:
+            self._events.warn_of(namespaces, report.pod, EVENT_REASON, _event_text(report, text), peer)
 
     def _done(self, wanted: Wanted, outcome: Outcome) -> None:
         """Tell of what became of a report, in the audit log and as an Event of the pod."""
@@ -67,7 +73,7 @@ class PodStates:
         elif outcome.result is Result.REFUSED:
             self._audit.refused(report, outcome.reason, outcome.text)
             if outcome.pod is not None and self._events is not None:
-                self._events.warn(outcome.pod, EVENT_REASON, _event_text(report, outcome.text))
+                self._events.warn(outcome.pod, EVENT_REASON, _event_text(report, outcome.text), report.caller.peer)
 
 
 def _event_text(report: StateReport, why: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from registry.kube.conditions import GET_PODS, PATCH_STATUS
 from registry.kube.events import CREATE_EVENTS, PodEvents
-from registry.kube.pods import PodView
+from registry.kube.pods import PodView, is_pod_name
 from registry.kube.rates import TokenBucket
 from registry.kube.rights import Rights
 from registry.kube.settings import WriterSettings
@@ -20,6 +20,7 @@ from tests.support.scripted_pods import FakePods, refusal
 from tests.support.virtual_time import in_virtual_time, now
 
 ALL = (GET_PODS, PATCH_STATUS, CREATE_EVENTS)
+PEER = "10.0.9.9"
 
 
 @contextlib.asynccontextmanager
@@ -178,7 +179,7 @@ async def sending(api: FakePods, **settings: float) -> AsyncIterator[PodEvents]:
 async def test_an_event_is_about_the_pod_and_its_text_has_a_bound() -> None:
     api = FakePods()
     async with sending(api) as events:
-        events.warn(pod(), "ReportRefused", "x" * 5000)
+        events.warn(pod(), "ReportRefused", "x" * 5000, PEER)
         await asyncio.sleep(1)
     (event,) = api.events
     assert event["involvedObject"] == {
@@ -197,7 +198,7 @@ async def test_about_one_pod_there_is_an_event_every_ten_minutes() -> None:
     api = FakePods()
     async with sending(api) as events:
         for _ in range(1200):
-            events.warn(pod(), "ReportRefused", "no")
+            events.warn(pod(), "ReportRefused", "no", PEER)
             await asyncio.sleep(1)
     assert len(api.events) == 2
     assert events.counts == Counter(sent=2, left_out=1198)
@@ -208,7 +209,7 @@ async def test_events_are_sent_at_a_bounded_rate_and_few_of_them_wait() -> None:
     api = FakePods()
     async with sending(api) as events:
         for n in range(1000):
-            events.warn(pod(uid=f"uid-{n}"), "ReportRefused", "no")
+            events.warn(pod(uid=f"uid-{n}"), "ReportRefused", "no", PEER)
         await asyncio.sleep(10)
         assert len(api.events) == pytest.approx(30, abs=1)
         await asyncio.sleep(1000)
@@ -220,17 +221,17 @@ async def test_an_event_that_can_not_be_sent_is_counted_and_gone() -> None:
     api = FakePods()
     async with sending(api) as events:
         api.down = True
-        events.warn(pod(uid="1"), "ReportRefused", "no")
+        events.warn(pod(uid="1"), "ReportRefused", "no", PEER)
         await asyncio.sleep(1)
         api.down = False
         api.forbidden.add("event")
-        events.warn(pod(uid="2"), "ReportRefused", "no")
+        events.warn(pod(uid="2"), "ReportRefused", "no", PEER)
         await asyncio.sleep(2)
-        events.warn(pod(uid="3"), "ReportRefused", "no")
+        events.warn(pod(uid="3"), "ReportRefused", "no", PEER)
         await asyncio.sleep(1)
         assert events.counts == Counter(failed=3)
         api.forbidden.clear()
-        events.warn(pod(uid="4"), "ReportRefused", "the right is known to be missing")
+        events.warn(pod(uid="4"), "ReportRefused", "the right is known to be missing", PEER)
         assert events.counts["left_out"] == 1
 
 
@@ -239,12 +240,55 @@ async def test_an_event_that_is_never_answered_holds_up_the_next_for_a_bounded_t
     api = FakePods()
     async with sending(api) as events:
         api.silent = True
-        events.warn(pod(uid="1"), "ReportRefused", "no")
-        events.warn(pod(uid="2"), "ReportRefused", "no")
+        events.warn(pod(uid="1"), "ReportRefused", "no", PEER)
+        events.warn(pod(uid="2"), "ReportRefused", "no", PEER)
         await asyncio.sleep(1)
         api.silent = False
         await asyncio.sleep(5)
         assert events.counts == Counter(sent=1, failed=1)
+
+
+@in_virtual_time
+async def test_an_address_with_many_events_leaves_places_and_turns_to_others() -> None:
+    api = FakePods()
+    for n in range(20):
+        api.make(f"real-{n}", "10.0.0.1")
+    async with sending(api) as events:
+        for n in range(2000):
+            events.warn_of(("tars",), f"nobody-{n}", "ReportRefused", "no", PEER)
+            if n % 100 == 99:
+                events.warn(pod(f"real-{n // 100}", f"uid-{n}"), "ReportRefused", "no", "10.0.0.7")
+                await asyncio.sleep(10)
+        await asyncio.sleep(100)
+    assert {event["involvedObject"]["name"] for event in api.events} == {f"real-{n}" for n in range(20)}
+
+
+@in_virtual_time
+async def test_only_an_event_that_was_sent_keeps_the_next_one_about_its_pod_away() -> None:
+    api = FakePods()
+    async with sending(api) as events:
+        api.down = True
+        events.warn(pod(), "ReportRefused", "no", PEER)
+        events.warn(pod(), "ReportRefused", "one waits", PEER)
+        await asyncio.sleep(1)
+        api.down = False
+        for text in ("sent", "too soon"):
+            events.warn(pod(), "ReportRefused", text, PEER)
+            await asyncio.sleep(1)
+    assert [event["message"] for event in api.events] == ["sent"]
+    assert events.counts == Counter(sent=1, failed=1, left_out=2)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("end", ["-b", ".b", "-.b"])
+async def test_an_event_about_a_pod_with_a_long_name_has_a_name_that_it_may_have(end: str) -> None:
+    api = FakePods()
+    name = "a" * (200 - len(end) + 1) + end
+    async with sending(api) as events:
+        events.warn(pod(f"{name}bbb"), "ReportRefused", "no", PEER)
+        await asyncio.sleep(1)
+    (event,) = api.events
+    assert is_pod_name(event["metadata"]["name"])
 
 
 @in_virtual_time
@@ -256,7 +300,7 @@ async def test_without_the_right_to_get_pods_an_event_about_a_pod_that_was_not_r
     events = PodEvents(api, rights, WriterSettings())
     task = asyncio.create_task(events.run())
     for n in range(4):
-        events.warn_of(("tars",), f"test-hello-{n}", "ReportRefused", "no")
+        events.warn_of(("tars",), f"test-hello-{n}", "ReportRefused", "no", PEER)
         await asyncio.sleep(2)
     assert events.counts == Counter(left_out=4)
     assert api.count("get") == 2, "what is certain is remembered"

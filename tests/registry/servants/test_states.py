@@ -53,8 +53,8 @@ def call(
     return Call(request, REGISTRY["updateServerState"], (pod, setting, present), caller, None)
 
 
-def report(pod: str = POD, present: str = "Active") -> StateReport:
-    return StateReport(pod, "Active", present, "1", Caller("10.0.0.1", 40_000, "10.0.0.99", 17_891))
+def report(pod: str = POD, present: str = "Active", peer: str = "10.0.0.1") -> StateReport:
+    return StateReport(pod, "Active", present, "1", Caller(peer, 40_000, "10.0.0.99", 17_891))
 
 
 def audit_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -217,8 +217,8 @@ def test_each_state_that_is_written_is_a_line_whatever_is_in_it(caplog: pytest.L
 def test_refusals_are_lines_up_to_so_many_a_second_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     time = [0.0]
     audit = Audit(lambda: time[0])
-    for _ in range(120):
-        audit.refused(report(), "wrong_caller", "no")
+    for n in range(120):
+        audit.refused(report(peer=f"10.0.0.{1 + n % 6}"), "wrong_caller", "no")
     time[0] = 1.0
     audit.refused(report(), "wrong_caller", "no")
     lines = audit_lines(caplog)
@@ -228,6 +228,20 @@ def test_refusals_are_lines_up_to_so_many_a_second_and_the_others_are_counted(ca
     )
     assert lines[-1].endswith(": no (and 70 more refusals before)")
     assert audit.left_out == 70
+
+
+def test_one_address_does_not_keep_the_refusals_of_others_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    time = [0.0]
+    audit = Audit(lambda: time[0])
+    for second in range(10):
+        time[0] = float(second)
+        for _ in range(60):
+            audit.refused(report(peer="10.0.9.9"), "bad_state", "no")
+        audit.refused(report(), "wrong_caller", "no")
+    lines = audit_lines(caplog)
+    assert sum("10.0.9.9" in line for line in lines) == 10 * 10
+    assert sum("10.0.0.1:" in line for line in lines) == 10
+    assert audit.left_out == 10 * 50
 
 
 # ------------------------------------------------------------------------------------------------------ in memory
@@ -311,8 +325,9 @@ async def test_what_is_written_and_refused_is_told_also_where_nobody_waits_any_m
 async def test_a_state_that_can_not_be_kept_is_an_event_of_the_pod_where_there_is_one() -> None:
     api = FakePods()
     api.make(POD, "10.0.0.1", namespace="games")
-    async with cluster(api, namespaces=("tars", "games")) as (reports, writer, outcomes):
-        for pod, present in ((POD, "a/b\n\udc80"), ("nobody-0", "x" * 65), ("No Pod\n", "Active")):
+    store = filled_store(of_pods("games", "one", (POD, "10.0.0.2"), ("nobody-0", "10.0.0.3")))
+    async with cluster(api, store, ("tars", "games")) as (reports, writer, outcomes):
+        for pod, present in ((POD, "a/b\n\udc80"), ("nobody-0", "x" * 65), ("No Pod\n", "Active"), ("made-up-0", "/")):
             assert (await code_of(reports.answer(call(pod, present=present))))[0] == -99
         await asyncio.sleep(1)
         assert (outcomes, writer.queued) == ([], 0)
@@ -505,6 +520,19 @@ async def test_a_registry_that_is_told_to_stop_before_its_table_is_whole_is_neve
 
 
 @in_virtual_time
+async def test_an_own_condition_that_could_not_be_set_is_tried_again_soon() -> None:
+    api = FakePods()
+    async with own(api, filled_store()):
+        await asyncio.sleep(10)
+        pod = api.make("registry-0", "10.0.0.50")
+        await asyncio.sleep(6)
+        assert pod.reason == "Active/Active"
+        asked = api.count("get")
+        await asyncio.sleep(400)
+        assert api.count("get") == asked
+
+
+@in_virtual_time
 async def test_a_right_that_is_missing_is_said_once_and_leaving_takes_no_longer_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -516,7 +544,7 @@ async def test_a_right_that_is_missing_is_said_once_and_leaving_takes_no_longer_
         said = [record.getMessage() for record in caplog.records if "own readiness" in record.getMessage()]
         assert len(said) == 1
         api.forbidden.clear()
-        await asyncio.sleep(100)
+        await asyncio.sleep(6)
         assert pod.reason == "Active/Active"
         api.down = True
         began = now()
