@@ -189,7 +189,8 @@ class App:
 
     async def stop(self, delay: float = 0.0, hurry: asyncio.Event | None = None) -> bool:
         """Not ready from now on; after ``delay`` stop listening, answer what is in flight, ask clients to connect
-        elsewhere, close everything. With a ``hurry``, as soon as that is set, all without waiting for anybody.
+        elsewhere, write the states that are queued, close everything. With a ``hurry``, as soon as that is set, all
+        without waiting for anybody.
 
         False where it was not done within drain_timeout: what is left then may hang for ever.
         """
@@ -208,10 +209,8 @@ class App:
         )
         if hurry and hurry.is_set():
             leaving.cancel()
-        (left,) = await asyncio.gather(leaving, return_exceptions=True)
-        if isinstance(left, Exception):
-            # A bug; the rest is closed all the same.
-            log.error("the cluster could not be told that this registry stops", exc_info=left)
+        await _told(leaving)
+        await _told(self._heartbeats.finish(end - rest - clock(), hurry))
         try:
             async with asyncio.timeout_at(max(end, clock() + rest)):
                 await self._finish()
@@ -385,6 +384,13 @@ class App:
             reports=self._heartbeats.shown,
             states=self._heartbeats.states,
         )
+
+
+async def _told(telling: Awaitable[None]) -> None:
+    """Wait until the cluster was told something; a bug in that holds up nothing else."""
+    (left,) = await asyncio.gather(telling, return_exceptions=True)
+    if isinstance(left, Exception):
+        log.error("the cluster could not be told that this registry stops", exc_info=left)
 
 
 async def _unless(hurry: asyncio.Event | None, seconds: float) -> None:

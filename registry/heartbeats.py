@@ -5,9 +5,12 @@ In a cluster states go to the pods' conditions; with a directory of manifests th
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from registry.admin.view import Reports
 from registry.config import Config
@@ -26,6 +29,8 @@ from registry.servants.registry import registry_servants
 from registry.servants.states import StateReports, States
 from registry.table import TableStore
 from tars_protocol.dispatch import Servant
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[], Awaitable[None]]
 
@@ -56,6 +61,22 @@ class Heartbeats:
         """Tell the cluster that this registry is about to stop, while the tasks still run."""
         if self._cluster and self._cluster.own:
             await self._cluster.own.leave()
+
+    async def finish(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        """Wait until the states that are queued are written, while the tasks still run: so long at most, and not in a
+        hurry. Callers were told that they would be."""
+        if self._cluster is None:
+            return
+        writer = self._cluster.writer
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(writer.worked_off())]
+        if hurry:
+            waits.append(asyncio.create_task(hurry.wait()))
+        await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        if writer.queued:
+            why = f": {writer.problem}" if writer.problem else ""
+            log.warning("the states of %d pods are left unwritten%s", writer.queued, why)
 
     def states(self) -> list[PodState] | None:
         """The states that are held here; None where the cluster has them."""
