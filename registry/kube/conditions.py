@@ -187,38 +187,44 @@ class PodConditions:
         raise _Refused("no_pod", f"there is no pod {name} in {', '.join(namespaces)}")
 
     async def _patch(self, entry: Entry, pod: PodView | None, namespace: str, suspect: str) -> Outcome:
-        wanted, condition = entry.wanted, entry.wanted.condition
-        arrived = self._server_clock.at(entry.arrived) if wanted.peer else None
-        if pod is not None:
-            known = pod.condition(condition.type) or Known(condition.type)
-            status, before = known.status, known.reason or ""
-        else:
-            known = None
-            status, before = self._remembered(wanted, namespace)
-        if (status, before) == (condition.text, condition.reason):
-            # Where it was patched, the answer got lost.
-            result, before = (Result.UNCHANGED, before) if entry.tried is None else (Result.WRITTEN, entry.tried)
-            return Outcome(result, "", "", namespace, before, pod, suspect)
-        if known and arrived and self._clock() - entry.arrived > _FRESH_FOR:
-            told = time_in(known.message or "")
-            if told and told > arrived:
-                return Outcome(Result.SUPERSEDED, "", "", namespace, before, pod, suspect)
         if entry.moved:
             raise _Changed
+        wanted, condition = entry.wanted, entry.wanted.condition
+        known = pod.condition(condition.type) if pod else self._remembered(wanted, namespace)
+        known = known or Known(condition.type)
+        before = known.reason or ""
+        outcome = Outcome(Result.WRITTEN, "", "", namespace, before, pod, suspect)
+        told = time_in(known.message or "")
+        arrived = self._server_clock.at(entry.arrived) if wanted.peer else None
+        # Of what has waited, another registry may have something earlier, or have written something later.
+        waited = arrived if pod and self._clock() - entry.arrived > _FRESH_FOR else None
+        earlier = entry.tried
+        if known.says(condition):
+            # Where it was patched, the answer got lost.
+            outcome = (
+                replace(outcome, before=earlier) if earlier is not None else replace(outcome, result=Result.UNCHANGED)
+            )
+            if waited is None or (told and told >= waited):
+                return outcome
+        elif waited and told and told > waited:
+            return replace(outcome, result=Result.SUPERSEDED)
+        else:
+            entry.tried = before
         dated = replace(condition, message=with_time(condition.message, arrived))
-        patch = condition_patch(dated, pod, datetime.now(UTC) if status != condition.text else None)
-        path = pod_path(namespace, wanted.name, "status")
-        entry.tried = before
+        patch = condition_patch(dated, pod, datetime.now(UTC) if known.status != condition.text else None)
         # Should the answer get lost, it is not known what is there.
         self._written.pop((namespace, wanted.name), None)
+        path = pod_path(namespace, wanted.name, "status")
         reply = await self._send("patch", "PATCH", path, patch, STRATEGIC_MERGE_PATCH)
-        if reply.status < 500:
+        if reply.status == 409 and earlier is not None:
+            entry.tried = earlier  # that one may have been the change
+        elif reply.status < 500:
             entry.answered()
         await self._see(reply, pod, namespace)
         self._rights.worked(PATCH_STATUS, namespace)
         if pod is None:
             self._remember(wanted, namespace)
-        return Outcome(Result.WRITTEN, "", "", namespace, before, pod, suspect)
+        return outcome
 
     async def _see(self, reply: Reply, pod: PodView | None, namespace: str) -> None:
         """Nothing, where a patch went well. Raises _Changed, _Absent, _Refused and Failure."""
@@ -243,10 +249,10 @@ class PodConditions:
 
     # -- what was written, where it can't be read -----------------------------------------------------------------
 
-    def _remembered(self, wanted: Wanted, namespace: str) -> tuple[str, str]:
+    def _remembered(self, wanted: Wanted, namespace: str) -> Known | None:
         at, status, reason, peer = self._written.get((namespace, wanted.name), (0.0, "", "", ""))
         known = peer == wanted.peer and self._clock() - at < self._settings.remembered_for
-        return (status, reason) if known else ("", "")
+        return Known(wanted.condition.type, status, reason) if known else None
 
     def _remember(self, wanted: Wanted, namespace: str) -> None:
         now = self._clock()

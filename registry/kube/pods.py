@@ -51,6 +51,10 @@ class Known(Struct, frozen=True, gc=False):
     reason: str | None = None
     message: str | None = None
 
+    def says(self, wanted: Condition) -> bool:
+        """True where it is as it is to be; its message tells nothing more."""
+        return self.status == wanted.text and (self.reason or "") == wanted.reason
+
 
 class _Metadata(Struct, frozen=True, gc=False):
     name: str = ""

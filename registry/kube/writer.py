@@ -38,7 +38,7 @@ _PODS_IN_A_ROW: Final = 3
 class Writer:
     """Takes what is wanted (:meth:`submit`), and works it off while it is ``run``.
 
-    ``errors`` counts failed turns by reason, ``unheard`` refusals of reports for which nobody waited any more.
+    ``errors`` counts failed turns by reason, ``unheard`` what was not written and nobody waited for any more.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class Writer:
                 return job
 
     def _done(self, entry: Entry, outcome: Outcome) -> None:
-        if outcome.result is Result.REFUSED and not entry.heard:
-            self.unheard[outcome.reason] += 1
+        if outcome.result in (Result.REFUSED, Result.SUPERSEDED) and not entry.heard:
+            self.unheard[outcome.word] += 1
         for listener in self._listeners:
             listener(entry.wanted, outcome)
 

@@ -226,6 +226,38 @@ async def test_a_state_that_waits_is_not_written_over_what_the_pod_said_later_to
         superseded = [outcome for _, outcome in one.outcomes if outcome.result is Result.SUPERSEDED]
         assert superseded[0].word == "superseded"
         assert superseded[0].error == "", "the caller is told that all is well"
+        assert not one.writer.unheard
+
+
+@in_virtual_time
+async def test_a_state_that_was_not_written_for_a_later_one_is_counted_though_nobody_waits_any_more() -> None:
+    async with two_registries(write_rate=1, write_burst=1) as (one, two):
+        for n in range(4):
+            one.writer.submit(wanted(name=f"nobody-{n}"))
+        one.writer.submit(wanted("Active/Activating/1")).cancel()
+        await asyncio.sleep(1)
+        await two.report("Active/Active/1")
+        await one.worked_off()
+        assert one.writer.unheard == {"superseded": 1}
+
+
+@in_virtual_time
+async def test_a_state_that_is_as_before_again_is_not_undone_by_the_one_between() -> None:
+    """Nothing would be to write then, but that it was said later."""
+    async with two_registries() as (one, two):
+        pods = [one.api.make(f"pod-{n}", IP) for n in range(100)]
+        await asyncio.gather(*(one.report("Active/Active/1", name=f"pod-{n}") for n in range(100)))
+        one.api.down = True
+        for n in range(100):
+            (one, two)[n % 2].writer.submit(wanted("Active/Deactivating/1", name=f"pod-{n}"))
+        await asyncio.sleep(10)
+        newer = [(two, one)[n % 2].writer.submit(wanted("Active/Active/1", name=f"pod-{n}")) for n in range(100)]
+        await asyncio.sleep(20)
+        one.api.down = False
+        assert {(await answer).result for answer in newer} == {Result.WRITTEN, Result.UNCHANGED}
+        await one.worked_off()
+        await two.worked_off()
+        assert {pod.reason for pod in pods} == {"Active/Active/1"}
 
 
 @in_virtual_time
