@@ -28,7 +28,8 @@ _HELD: Final = 8_000
 
 @dataclass
 class Fleet:
-    """The pods. Each reports to one of the registries that listen on ``ports``."""
+    """The pods. Each reports to one of the registries that listen on ``ports``, and after an error to the next one, as
+    the C++ client does: what it said to the one before may wait there still."""
 
     size: int
     ports: Sequence[int]
@@ -43,6 +44,8 @@ class Fleet:
     """Reports that had no answer when the tarsnode's own time-out was over."""
     states: int = 0
     """States that were reported and are another than the one before: what may be written."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """By pod: how often its tarsnode went on to another registry."""
     _nodes: dict[str, Tarsnode] = field(default_factory=dict)
     _made: int = 0
 
@@ -56,8 +59,8 @@ class Fleet:
         return [f"bench-server{n // PODS_A_SERVER}-{n % PODS_A_SERVER}" for n in range(self.size)]
 
     def registry_of(self, name: str) -> int:
-        """To which registry a pod's tarsnode reports."""
-        return int(name.rpartition("-")[2]) % len(self.ports)
+        """To which registry a pod's tarsnode reports now."""
+        return (int(name.rpartition("-")[2]) + self.changes[name]) % len(self.ports)
 
     def new_address(self) -> str:
         """One that nobody had before."""
@@ -76,10 +79,7 @@ class Fleet:
 
     async def start(self, name: str) -> None:
         """A tarsnode in a pod, which asks for its server's descriptor until there is one."""
-        await self.stop(name)
-        if self.size <= _HELD:
-            node = Tarsnode(self.addresses[name], self.ports[self.registry_of(name)])
-            self._nodes[name] = await node.__aenter__()
+        await self._connect(name)
         server = server_of(name)
         async with self.tarsnode(name) as node:
             for _ in range(_ASKS):
@@ -88,6 +88,13 @@ class Fleet:
                     return
                 await asyncio.sleep(0.1)
         raise SystemExit(f"no descriptor of Bench.{server}")
+
+    async def _connect(self, name: str) -> None:
+        """To the registry that a tarsnode reports to now."""
+        await self.stop(name)
+        if self.size <= _HELD:
+            node = Tarsnode(self.addresses[name], self.ports[self.registry_of(name)])
+            self._nodes[name] = await node.__aenter__()
 
     async def stop(self, name: str) -> None:
         """The end of a tarsnode."""
@@ -104,16 +111,21 @@ class Fleet:
         """Report as a tarsnode does: whatever is answered, it goes on."""
         self.states += self.last.get(name) != present
         self.last[name] = present
+        good = False
         async with self.tarsnode(name) as node:
             began = time.monotonic()
             try:
                 await node.report(name, "Active", present, PID)
                 self.codes[0] += 1
+                good = True
             except CallError as error:
                 self.codes[error.code] += 1
             except TimeoutError:
                 self.unanswered += 1
         self.waits.setdefault(phase, []).append(time.monotonic() - began)
+        if not good and len(self.ports) > 1:
+            self.changes[name] += 1
+            await self._connect(name)
 
     async def everybody(self, phase: str, states: Iterable[str], names: list[str], within: float = 0.0) -> None:
         """Each reports these states one after the other, beginning at some moment within so many seconds."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.cluster.client import PODS, Object
+from registry.kube.pods import Condition, PodView, condition_patch, decode_pod
+from registry.kube.server_clock import time_in
+from tests.cluster.client import PODS, ApiError, Object
 from tests.cluster.conftest import Cluster, namespace_of
 from tests.cluster.crds import GROUP
 from tests.cluster.heartbeats import (
@@ -129,6 +133,39 @@ async def test_pods_of_one_name_in_two_namespaces_are_told_apart_by_their_addres
                 await node.refused(POD, "Active", "Active")
         assert await condition(cluster.admin) == ("True", "Active/Active/1")
         assert await condition(second.admin) == ("True", "Active/Active/2")
+
+
+async def test_the_condition_tells_when_the_report_came_by_the_servers_clock(
+    cluster: Cluster, registry: Registry
+) -> None:
+    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
+    async with tarsnode(registry) as node:
+        before = datetime.now(UTC)
+        await node.report(POD, "Active", "Active")
+        found = await whole_condition(cluster.admin)
+    assert found
+    assert found["message"].startswith("reported by the pod's tarsnode at ")
+    told = time_in(found["message"])
+    assert told
+    assert abs((told - before).total_seconds()) < 2, "the same machine has the same clock, which is told in seconds"
+
+
+async def test_the_api_server_refuses_a_patch_of_a_pod_that_was_changed_since_it_was_read(cluster: Cluster) -> None:
+    """What the registry relies on where a patch is late, or another registry's was faster."""
+    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
+    old = decode_pod(cluster.namespace, POD, json.dumps(await cluster.admin.get(PODS, POD)).encode())
+
+    async def patch(reason: str, pod: PodView | None) -> None:
+        change = condition_patch(Condition(CONDITION, False, reason), pod, None)
+        await cluster.admin.patch(PODS, POD, change, how="strategic", subresource="status")
+
+    await patch("Active/Activating/1", old)
+    with pytest.raises(ApiError) as refused:
+        await patch("Active/Deactivating/1", old)
+    assert (refused.value.code, refused.value.reason) == (409, "Conflict")
+    assert await condition(cluster.admin) == ("False", "Active/Activating/1")
+    await patch("Active/Deactivating/1", None)
+    assert await condition(cluster.admin) == ("False", "Active/Deactivating/1")
 
 
 # ----------------------------------------------------------------------------------------------------- refused
@@ -355,6 +392,43 @@ async def test_a_report_to_one_replica_changes_the_answers_of_another(cluster: C
             await second.until(HELLO, lists("127.0.0.1"))
             await node.report(POD, "Active", "Deactivating")
             await second.until(HELLO, lists(inactive=["127.0.0.1"]))
+
+
+async def test_what_waits_in_one_replica_is_not_written_over_what_the_pod_said_later_to_another(
+    cluster: Cluster, proxy: Proxy
+) -> None:
+    """As C++ clients do, which go on to another registry after an error."""
+    await cluster.admin.create(kube_pod(POD, "127.0.0.1"))
+    kubeconfig = cluster.server.kubeconfig(namespace=cluster.namespace, port=proxy.port)
+    async with (
+        following(kubeconfig) as first,
+        registry_with(cluster) as second,
+        tarsnode(first) as to_first,
+        tarsnode(second) as to_second,
+    ):
+        await to_first.report(POD, "Active", "Activating")
+        await proxy.refuse()
+        await proxy.cut()
+        assert "not written yet" in await to_first.refused(POD, "Active", "Deactivating")
+        await to_second.report(POD, "Active", "Active")
+        await proxy.listen()
+        await first.until_metric(lambda queued: queued == 0, "reports_queued")
+        assert await first.metric("reports_total", outcome="superseded") == 1
+    assert await condition(cluster.admin) == ("True", "Active/Active/27")
+
+
+async def test_a_registry_that_is_stopped_writes_the_states_that_it_has_queued(cluster: Cluster) -> None:
+    pods = 20
+    for n in range(pods):
+        await cluster.admin.create(kube_pod(f"last-{n}", f"127.0.1.{n + 1}"))
+    async with registry_with(cluster, "--write-rate=2", "--write-burst=1") as registry:
+        async with contextlib.AsyncExitStack() as stack:
+            nodes = [await stack.enter_async_context(tarsnode(registry, f"127.0.1.{n + 1}")) for n in range(pods)]
+            reports = (node.report(f"last-{n}", "Active", "Active") for n, node in enumerate(nodes))
+            outcomes = await asyncio.gather(*reports, return_exceptions=True)
+        assert sum(outcome is not None for outcome in outcomes) > pods // 4
+    for n in range(pods):
+        assert await condition(cluster.admin, f"last-{n}") == ("True", "Active/Active/27")
 
 
 async def test_labelled_pods_come_back_as_active_endpoints_when_they_are_ready(cluster: Cluster) -> None:
