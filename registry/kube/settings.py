@@ -41,12 +41,17 @@ class ReflectorSettings:
         minimum=0.001,
     )
     retry_longest: float = setting(
-        30.0, "Longest pause while the API server refuses or is overloaded.", unit="seconds", minimum=0.001
+        30.0,
+        "Longest pause while the API server refuses a list or is overloaded, and before a pod is tried again whose "
+        "state could not be written for a reason of its own; the longest Retry-After that a write waits for.",
+        unit="seconds",
+        minimum=0.001,
     )
     retry_unreachable: float = setting(
         2.0,
         "Longest pause while the API server can't be reached, or has only just come back: the table is to be current "
-        "within 3 s of its return.",
+        "within 3 s of its return. While no state can be written one pod is tried so often, so that the first that can "
+        "be shows it.",
         unit="seconds",
         minimum=0.001,
     )
@@ -110,7 +115,8 @@ class WriterSettings:
     max_queued_pods: int = setting(
         50_000,
         "Pods whose state waits to be written, for an outage of the API server: about 1 KB each. For more, the address "
-        "that has reported for the most of them gives one up, which is refused.",
+        "that has reported for the most of them gives one up, which is refused. Those that are being written are not "
+        "counted.",
         minimum=1,
     )
     remembered_for: float = setting(

@@ -59,7 +59,8 @@ class StateSettings:
     )
     leave_timeout: float = setting(
         2.0,
-        "A registry that is stopped waits so long for its own condition to be cleared.",
+        "A registry that is stopped waits so long for its own condition to be cleared, before which nothing else is "
+        "written.",
         unit="seconds",
         minimum=0,
     )
