@@ -8,6 +8,8 @@ Such a request is kept under its own key only when it comes a second time: bytes
 out those that do, and keeping them costs as much as answering them.
 
 Where a caller's group is told by its request the answer does depend on them, and every request is decoded.
+
+A request that is known, but whose answer has to be made again because the table changed, is not decoded again either.
 """
 
 from __future__ import annotations
@@ -38,24 +40,27 @@ class Alike:
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
         """Answer one frame (see :class:`tars_protocol.connection.Handler`)."""
         dispatcher, answers = self._dispatcher, self._answers
-        # Not where it is looked up: a request that waits for its turn is looked up again.
-        answers.stats.misses += 1
         span = request_id_span(data) if key is not None else None
-        if key is None or span is None or _COSTLIEST * len(data) > dispatcher.max_values:
+        if key is None or span is None:
+            answers.stats.misses += 1
             return dispatcher.handle(data, key, caller)
         start, end = span
-        at = trailer_at(data, end)
-        if at is None or at == len(data) or answers.callers.in_requests:
-            return dispatcher.handle(data, key, caller)
-        call = key[: at - len(data)]
-        known = answers.knows(call) and trailer_fits(data[at:], dispatcher.max_values)
-        answer = answers.lookup(call) if known else None
+        answer = answers.current(key)
         if answer is None:
-            made = dispatcher.handle(data, key, caller)
-            answers.learn(key, call)
-            return made
-        if self._seen.before(key):
-            answers.learn(call, key)
+            # Counted here, not where it is looked up: a request that waits for its turn is looked up again.
+            answers.stats.misses += 1
+            at = trailer_at(data, end) if _COSTLIEST * len(data) <= dispatcher.max_values else None
+            if at is None or at == len(data) or answers.callers.in_requests:
+                return dispatcher.handle(data, key, caller)
+            call = key[: at - len(data)]
+            if answers.knows(call) and trailer_fits(data[at:], dispatcher.max_values):
+                answer = answers.current(call)
+            if answer is None:
+                made = dispatcher.handle(data, key, caller)
+                answers.learn(key, call)
+                return made
+            if self._seen.before(key):
+                answers.learn(call, key)
         return answer.heads[end - start] + data[start:end] + answer.tail if answer.heads else b""
 
 

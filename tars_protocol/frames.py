@@ -6,6 +6,7 @@ anything is kept for the body.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tars_protocol.errors import FrameError
@@ -26,20 +27,24 @@ def frame(packet: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames.
+    """Cuts a stream of bytes into frames, when they are asked for: what is never asked for costs nothing.
 
     After a length that can't be, ``error`` is set and nothing more is taken: the stream has no place to go on from.
     """
 
-    __slots__ = ("_max", "_need", "_partial", "completed", "error")
+    __slots__ = ("_at", "_data", "_max", "_need", "_partial", "completed", "error")
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self._max = max_frame_bytes
+        self._data = b""
+        """What is not cut yet, from ``_at`` on."""
+        self._at = 0
         self._partial = bytearray()
+        """A frame that is not complete."""
         self._need = HEADER_BYTES
         """How many bytes ``_partial`` must hold before there is anything to do."""
         self.completed = 0
-        """Frames that came in pieces, or several to a read; tells whether the one that is held is still the same."""
+        """Frames that were taken; tells whether one that is not complete is still the same."""
         self.error: FrameError | None = None
 
     @property
@@ -47,38 +52,80 @@ class FrameReader:
         """Bytes held of a frame that is not complete."""
         return len(self._partial)
 
+    @property
+    def uncut(self) -> int:
+        """Bytes held that frames are still to be taken from; 0 once none was left."""
+        return len(self._data) - self._at
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they come; the frames that are complete now, each with its length before it."""
+        self.add(data)
+        frames = self.take(len(self._data))
+        self.take(1)
+        return frames
+
+    def add(self, data: bytes) -> bool:
+        """Take bytes as they come; False where they do no more than to go on with a frame that is not complete."""
         partial = self._partial
-        if not partial and MIN_FRAME_BYTES <= len(data) <= self._max and _from_bytes(data[:4], "big") == len(data):
-            # One read, one whole frame: what nearly every read of a client's question is.
-            return [data] if self.error is None else []
         if self.error is not None:
-            return []
-        if partial:
+            return False
+        if self._at < len(self._data):
+            data = self._data[self._at :] + data
+        elif partial:
             partial += data
             if len(partial) < self._need:
-                return []
+                return False
             data = bytes(partial)
             partial.clear()
+        self._data, self._at = data, 0
+        return True
+
+    def take(self, most: int) -> list[bytes]:
+        """The next frames that are complete, so many at most, each with its length before it.
+
+        Only what finds none at all is done with the bytes that came: take until then.
+        """
         frames: list[bytes] = []
-        start, size = 0, len(data)
-        while size - start >= HEADER_BYTES:
+        data, start, size = self._data, self._at, len(self._data)
+        if not data:
+            return frames
+        while size - start >= HEADER_BYTES and len(frames) < most:
             length = _from_bytes(data[start : start + HEADER_BYTES], "big")
             if not MIN_FRAME_BYTES <= length <= self._max:
-                self.error = self._refuse(length)
-                return frames
+                if not frames:
+                    self.error = self._refuse(length)
+                    self.clear()
+                break
             if start + length > size:
-                self._need = length
+                if not frames:
+                    self._keep(data[start:], length)
                 break
             frames.append(data[start : start + length])
             start += length
-            self.completed += 1
         else:
-            self._need = HEADER_BYTES
-        if start < size:
-            partial += data[start:]
+            if not frames:
+                self._keep(data[start:], HEADER_BYTES)
+        if frames:
+            self._at = start
+            self.completed += len(frames)
         return frames
+
+    def put_back(self, frames: Iterable[bytes]) -> None:
+        """Have these, the last that were taken, taken again. Nothing was added and no other taken since."""
+        self._at -= sum(map(len, frames))
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0
+
+    def _keep(self, partial: bytes, need: int) -> None:
+        """Hold the beginning of a frame."""
+        self._partial += partial
+        self._need = need
+        self._data, self._at = b"", 0
+
+    def clear(self) -> None:
+        """Give up what is held."""
+        self._data, self._at = b"", 0
+        self._partial.clear()
 
     def _refuse(self, length: int) -> FrameError:
         if length < MIN_FRAME_BYTES:

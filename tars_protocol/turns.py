@@ -1,36 +1,59 @@
-"""How much is done at a stretch for the requests of many connections, before everything else has its turn again."""
+"""How much is done at a stretch for all connections together, before everything else has its turn again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
+
 
 class Turns:
-    """What the connections of a server together may use up in one stretch.
+    """One stretch of a server, and what is left of it.
 
-    ``seconds`` for requests that no kept answer fits: ``left`` is what is left of them. While that is less than
-    ``floor`` the next such request is held instead of decoded. One alone may take longer: what it took is known when it
-    is over. ``answer_bytes`` for the answers of reads with more than one request: ``room`` is what is left of those.
-
-    Whoever drives the connections begins a new stretch (``renew``) once everything else had its turn.
+    It begins with the first read that takes more than to look up one answer, and lasts for ``seconds``; what comes
+    later is held for the next one. Whoever drives the connections is told that it began (``on_begin``), and calls
+    ``renew`` once everything else had its turn. One request alone may take longer: nobody knows before it is over.
+    ``answer_bytes`` bound the answers of reads with more than one request; ``room`` is what is left of them.
     """
 
-    __slots__ = ("answer_bytes", "floor", "left", "refused", "room", "seconds")
+    __slots__ = ("answer_bytes", "crowded", "end", "on_begin", "refused", "room", "seconds")
 
-    def __init__(self, seconds: float = float("inf"), answer_bytes: int = 1 << 62) -> None:
+    def __init__(
+        self,
+        seconds: float = float("inf"),
+        answer_bytes: int = 1 << 62,
+        on_begin: Callable[[], object] = lambda: None,
+    ) -> None:
         self.seconds = seconds
-        self.left = seconds
-        self.floor = 0.0
-        """More than 0 where a connection may not have all that is left."""
         self.answer_bytes = answer_bytes
+        self.on_begin = on_begin
+        self.end = 0.0
+        """When the stretch is over, or the part of it that one connection may have; 0 before it has begun."""
         self.room = answer_bytes
+        self.crowded = False
+        """Connections wait for their turn: nobody else's requests are decoded before theirs."""
         self.refused = 0
         """Requests answered -9 because they had waited too long for their turn."""
 
     @property
     def over(self) -> bool:
-        """True once the stretch is used up."""
-        return self.left < 0 or self.room < 0
+        """True once it is used up."""
+        return self.room < 0 or 0 < self.end <= perf_counter()
+
+    def open(self) -> bool:
+        """Begin the stretch, if it has not; False where it is used up."""
+        if not self.end:
+            self.begin()
+            return True
+        return self.room >= 0 and perf_counter() < self.end
+
+    def begin(self) -> float:
+        """Begin a stretch; when it will be over."""
+        self.end = perf_counter() + self.seconds
+        self.room = self.answer_bytes
+        self.on_begin()
+        return self.end
 
     def renew(self) -> None:
-        """Begin a new stretch."""
-        self.left = self.seconds
+        """Everything else had its turn: the next read that takes long begins a new stretch."""
+        self.end = 0.0
         self.room = self.answer_bytes

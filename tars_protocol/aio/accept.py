@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from tars_protocol.aio.listen import BACKLOG
+
 log = logging.getLogger(__name__)
 
 _AT_A_STRETCH: Final = 16
@@ -69,7 +71,10 @@ class Acceptor:
             self._listen(listening)
 
     async def stop(self) -> None:
-        """Let in what has connected already, then no more; the sockets are closed. They can be used when this ends."""
+        """Let in what has connected already, then no more; the sockets are closed. They can be used when this ends.
+
+        Where callers come faster than they are let in, so many of them as may wait to be accepted.
+        """
         sockets, self._sockets = self._sockets, []
         for listening in sockets:
             pause = self._paused.pop(listening, None)
@@ -77,8 +82,11 @@ class Acceptor:
                 pause.cancel()
             else:
                 asyncio.get_running_loop().remove_reader(listening)
-            while self._accept(listening):
-                pass
+            for number in range(1, BACKLOG + 1):
+                if not self._accept(listening):
+                    break
+                if number % _AT_A_STRETCH == 0:
+                    await asyncio.sleep(0)
             listening.close()
         if self._spare >= 0:
             os.close(self._spare)

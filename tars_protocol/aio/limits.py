@@ -129,8 +129,8 @@ class ServerLimits:
     turn_time: float = setting(
         0.001,
         "Longest time for which requests are decoded and answered at a stretch, those of all connections together, "
-        "before whatever else has come has its turn. Only those count that no kept answer fits; one alone may take "
-        "longer.",
+        "before whatever else has come has its turn. A question whose answer is kept, alone in its read, never waits; "
+        "one request alone may take longer.",
         unit="seconds",
         minimum=0,
         reloadable=True,

@@ -52,8 +52,8 @@ class Peer(asyncio.Protocol):
         "_gone",
         "_idle",
         "_paused",
+        "_send_buffer",
         "_server",
-        "_since",
         "_stalled",
         "_tasks",
         "_told",
@@ -61,6 +61,7 @@ class Peer(asyncio.Protocol):
         "address",
         "connection",
         "holds",
+        "since",
         "transport",
     )
 
@@ -69,6 +70,8 @@ class Peer(asyncio.Protocol):
     def __init__(self, server: Host, connection: Connection, address: Address) -> None:
         self.connection = connection
         self.address = address
+        self._send_buffer = 2 * server.limits.send_buffer_bytes
+        """What the system keeps of answers where the peer does not read; Linux makes it twice what is asked for."""
         self._server = server
         self._idle = 0.0
         """Seconds without a byte."""
@@ -82,7 +85,7 @@ class Peer(asyncio.Protocol):
         """Nothing is read from the socket."""
         self._entered = False
         """It has entered for its turn, as frames are held for it."""
-        self._since: float | None = None
+        self.since: float | None = None
         """Since when they wait for turns, and for nothing else."""
         self._ending: float | None = None
         """Seconds since no more is read for good, while answers are still to be sent; None before."""
@@ -146,9 +149,9 @@ class Peer(asyncio.Protocol):
         """Tell the server how much is held."""
         if self._gone:
             return
-        held = self.connection.waiting + self.connection.held_bytes
+        held = self.connection.waiting + self.connection.held
         if self._blocked is not None:
-            held += self.transport.get_write_buffer_size() + 2 * self._server.limits.send_buffer_bytes
+            held += self.transport.get_write_buffer_size() + self._send_buffer
         self._tell(held)
 
     def _tell(self, held: int) -> None:
@@ -163,13 +166,14 @@ class Peer(asyncio.Protocol):
             return
         ready = self._blocked is None and not connection.full
         if connection.held and ready:
+            if self.since is None:
+                self.since = asyncio.get_running_loop().time()
             if not self._entered:
                 self._entered = True
-                self._since = self._since or asyncio.get_running_loop().time()
                 # Not at once: first what has come from others meanwhile.
                 self._server.rounds.enter(self.address.name, self)
         else:
-            self._since = None
+            self.since = None
         pause = not ready or connection.held > 0 or self._ending is not None
         if pause != self._paused:
             self._paused = pause
@@ -178,14 +182,13 @@ class Peer(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
-    def go_on(self) -> None:
+    def go_on(self, *, late: bool) -> None:
         """Have a turn: it answers what is held, as far as there is time."""
         self._entered = False
         connection = self.connection
         if self._blocked is not None or connection.full or self.transport.is_closing():
             return
-        waited = asyncio.get_running_loop().time() - (self._since or 0.0)
-        connection.late = waited > self._server.limits.turn_timeout
+        connection.late = late
         self._answer(b"")
         connection.late = False
         self._set_reading()
@@ -254,16 +257,13 @@ class Peer(asyncio.Protocol):
         limited = self._server.limits.rate_limit is not RateLimitMode.OFF
         self.connection.limit_rate(self._admit if limited else None)
 
-    def _admit(self, wanted: int) -> int:
+    def _admit(self) -> bool:
         limits, stats = self._server.limits, self._server.stats
-        within = admit(self.address, wanted, limits, asyncio.get_running_loop().time())
-        over = wanted - within
-        if not over:
-            return wanted
-        stats.over_rate += over
+        if admit(self.address, limits, asyncio.get_running_loop().time()):
+            return True
+        stats.over_rate += 1
         enforced = limits.rate_limit is RateLimitMode.ENFORCE
-        if enforced:
-            stats.rate_refused += over
+        stats.rate_refused += enforced
         log.warning(
             "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
             self._server.name,
@@ -272,7 +272,7 @@ class Peer(asyncio.Protocol):
             "what is above is answered -9" if enforced else "it is answered all the same",
             extra=self._once_a_peer,
         )
-        return within if enforced else wanted
+        return not enforced
 
     def check_deadlines(self, passed: float) -> None:
         """Cut the connection where a deadline has passed; ``passed`` seconds have gone by since the last look."""

@@ -52,10 +52,10 @@ class Addresses:
                 del self._known[address.name]
 
 
-def admit(address: Address, wanted: int, limits: ServerLimits, now: float) -> int:
-    """How many of so many requests are within the rate; those are then taken off."""
+def admit(address: Address, limits: ServerLimits, now: float) -> bool:
+    """True where one more request is within the rate; it is then taken off."""
     tokens = _tokens(address, limits, now)
-    admitted = min(wanted, int(tokens))
+    admitted = tokens >= 1
     address.tokens, address.seen = tokens - admitted, now
     return admitted
 

@@ -1,4 +1,4 @@
-"""Turns for connections whose requests wait to be decoded: one round in each turn of the event loop."""
+"""Turns for connections whose requests wait: one round in each turn of the event loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from tars_protocol.turns import Turns
 class Waiting(Protocol):
     """What has a turn."""
 
-    def go_on(self) -> None:
-        """Have it; enter the round again where it was not enough."""
+    since: float | None
+    """Since when it waits, on the loop's clock; None where it is not its turn that it waits for."""
+
+    def go_on(self, *, late: bool) -> None:
+        """Have it; enter again where it was not enough. ``late``: it has waited for too long."""
 
 
 class Rounds:
@@ -23,10 +26,15 @@ class Rounds:
     The addresses have theirs one after the other, and so have the connections of each: a peer with a thousand
     connections holds up its own more than those of others. All turns of one round together use up one stretch of
     ``turns``, each of them a share of its time; the next round comes after everything that has happened meanwhile.
+
+    ``patience`` is for how many seconds one may wait. Who has waited longer may use up the stretch: to refuse what has
+    come takes little, and helps its callers only if it is done at once.
     """
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, patience: float) -> None:
+        self.patience = patience
         self._turns = turns
+        self._turns.on_begin = self._plan
         self._lines: OrderedDict[str, deque[Waiting]] = OrderedDict()
         """Those that wait, by address, in the order of their turns."""
         self._waiting = 0
@@ -39,6 +47,7 @@ class Rounds:
         """Have a turn in this round or the next."""
         self._lines.setdefault(address, deque()).append(waiting)
         self._waiting += 1
+        self._turns.crowded = True
         self._plan()
 
     def _plan(self) -> None:
@@ -48,21 +57,23 @@ class Rounds:
     def _round(self) -> None:
         self._next = None
         turns = self._turns
-        turns.renew()
-        share = turns.seconds / max(1, self._waiting)
-        # Kept answers take none of the stretch, but they take time.
-        end = perf_counter() + turns.seconds
+        if not self._waiting:
+            turns.renew()
+            return
+        end = turns.begin()
+        share = turns.seconds / self._waiting
+        now = asyncio.get_running_loop().time()
         try:
             for _ in range(self._waiting):
-                turns.floor = max(0.0, turns.left - share)
-                self._take().go_on()
-                if turns.over or perf_counter() >= end:
+                waiting = self._take()
+                late = waiting.since is not None and now - waiting.since > self.patience
+                turns.end = end if late else min(end, perf_counter() + share)
+                waiting.go_on(late=late)
+                if turns.room < 0 or perf_counter() >= end:
                     break
         finally:
-            turns.floor = 0.0
-            # Also where nobody waits any more: who comes next is to find a stretch that is not used up.
-            if self._waiting or turns.over:
-                self._plan()
+            turns.end = end
+            turns.crowded = self._waiting > 0
 
     def _take(self) -> Waiting:
         """The one whose turn it is; its address is behind all others then."""

@@ -53,9 +53,9 @@ class Server:
         self.load = Load(self.limits.max_in_flight)
         """For the connections that ``connect`` makes, and whoever answers."""
         self.turns = Turns()
-        self._share_turns()
         """For the connections that ``connect`` makes."""
-        self.rounds = Rounds(self.turns)
+        self.rounds = Rounds(self.turns, self.limits.turn_timeout)
+        self._share_turns()
         self._connect = connect
         self._sockets: list[socket.socket] = []
         self._acceptor = Acceptor(name, self._accepted, self.stats.refused)
@@ -103,12 +103,13 @@ class Server:
         self._share_turns()
         for peer in self._peers:
             peer.limit_rate()
+        self._hold_no_more()
 
     def _share_turns(self) -> None:
         self.turns.seconds = self.limits.turn_time
         # What a connection that is cut still had to send is given back in the next turn of the event loop at best.
         self.turns.answer_bytes = self.limits.max_buffered_bytes // 4
-        self.turns.renew()
+        self.rounds.patience = self.limits.turn_timeout
 
     async def drain(self, seconds: float, farewell: float, hurry: asyncio.Event | None = None) -> None:
         """Stop listening, answer what is in flight, ask everybody to connect elsewhere, close.
@@ -183,7 +184,10 @@ class Server:
                 log.exception("%s: cutting %s after a bug", self.name, peer.connection.caller)
                 peer.cut("bug")
 
-    def _cut_largest(self) -> None:
+    def _hold_no_more(self) -> None:
+        """Cut connections where more is held for all of them than may be."""
+        if self._held <= self.limits.max_buffered_bytes:
+            return
         # Some more than is needed: else with thousands at the limit every few bytes would have them all sorted again.
         enough = self.limits.max_buffered_bytes - self.limits.max_buffered_bytes // 8
         for peer in sorted(self._holders, key=lambda peer: peer.holds, reverse=True):
@@ -234,8 +238,8 @@ class Server:
             self._holders.add(peer)
         else:
             self._holders.discard(peer)
-        if by > 0 and self._held > self.limits.max_buffered_bytes:
-            self._cut_largest()
+        if by > 0:
+            self._hold_no_more()
 
     def opened(self, peer: Peer) -> None:
         """A connection that was accepted can be used."""

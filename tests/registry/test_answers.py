@@ -26,9 +26,11 @@ from registry.model import Kind, Object, ServantSpec, Server, Template, Upstream
 from registry.routing.hosts import EndpointHost, Naming
 from registry.routing.select import Endpoint, Lookup, Question, Selection, parse_id, select
 from tars_protocol.bodies import FORMS
+from tars_protocol.connection import Connection
 from tars_protocol.constants import PacketType, ReturnCode, Version
 from tars_protocol.interfaces.query import QUERY, SERVANT
 from tars_protocol.packets import decode_response
+from tars_protocol.turns import Turns
 from tests.support import golden
 from tests.support.tables import (
     HELLO,
@@ -525,6 +527,27 @@ def test_callers_bytes_differ_but_a_question_is_computed_once() -> None:
     for number in range(50):
         peer.send(with_old_lists(number))
     assert (served.answers.stats.computed, served.answers.stats.decoded, served.answers.stats.misses) == (1, 50, 50)
+
+
+def test_an_answer_that_has_to_be_made_again_is_not_made_by_a_look_up_and_not_decoded() -> None:
+    """It takes a thousand times as long as a look-up, so that it has to wait for its turn as every other request."""
+    served = Served(hello())
+    peer = served.connect()
+    peer.send(with_old_lists(1))
+    key = next(iter(served.answers._young.raw))
+    served.store.upsert(hello(1, 0))
+    computed = served.answers.stats.computed
+    assert served.answers.lookup(key) is None
+    assert (served.answers.stats.computed, served.answers.tallies[Lookup.ALL, "found"].count) == (computed, 1)
+    turns = Turns(3600)
+    turns.crowded = True
+    caller, scope = peer.connection.caller, peer.connection.scope
+    connection = Connection(caller, served.alike.handle, served.answers.lookup, scope=scope, turns=turns)
+    assert connection.receive(with_old_lists(1)) == b""
+    assert read_lists(Lookup.ALL, connection.receive(b""))[1:] == (tuple(peer.ask(Lookup.ALL)[1]), ())
+    stats = served.answers.stats
+    assert (stats.computed, stats.decoded, stats.misses) == (computed + 1, 2, 2), "the second is that of `ask`"
+    assert served.answers.lookup(key) is not None
 
 
 def test_a_server_without_names_is_answered_by_its_objects_name_and_followed() -> None:

@@ -43,7 +43,10 @@ class Served:
     def __init__(self, handle: Any, lookup: Lookup, limits: ServerLimits) -> None:
         self.handle = handle
         self.lookup = lookup
-        self.options: dict[str, Any] = {"max_outstanding": limits.max_outstanding}
+        self.options: dict[str, Any] = {
+            "max_outstanding": limits.max_outstanding,
+            "max_unsent_bytes": limits.max_unsent_bytes,
+        }
         self.connections: list[Watched] = []
         self._connected = asyncio.Event()
         self.server = Server("test", self._connect, limits)

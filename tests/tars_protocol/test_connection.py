@@ -284,9 +284,10 @@ def test_frames_wait_once_there_is_much_to_send() -> None:
         connection = Connection(CALLER, lambda data, key, caller: big.frame(7), server._lookup, max_unsent_bytes=2500)
         first = connection.receive(data * 10)
         assert first == big.frame(7) * 3
-        assert connection.held == 7
-        assert connection.receive(data) == first
-        assert connection.held == 5, "what came last waits behind"
+        assert connection.held == 7 * len(data)
+        assert connection.receive(data) == b"", "what came last waits behind"
+        assert connection.receive(b"") == first
+        assert connection.held == 5 * len(data)
         assert connection.receive(b"") + connection.receive(b"") == big.frame(7) * 5
         assert (connection.held, connection.receive(b"")) == (0, b"")
 
@@ -296,8 +297,9 @@ def test_the_end_of_a_connection_waits_for_the_frames_before_it() -> None:
     data = request("add", 1, 2)
     connection = Connection(CALLER, lambda data, key, caller: big, max_unsent_bytes=1)
     assert connection.receive(data * 2 + b"\x00\x00\x00\x00") == big
-    assert (connection.held, connection.error) == (1, None)
+    assert (connection.held, connection.error) == (len(data) + 4, None)
     assert connection.receive(b"") == big
+    assert connection.receive(b"") == b""
     assert connection.error is not None
 
 

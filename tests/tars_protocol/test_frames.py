@@ -153,8 +153,6 @@ def test_completed_grows_with_every_frame_that_came_in_pieces() -> None:
     """So that one who looks now and then can tell a frame that stalls from several that each came half."""
     reader = FrameReader()
     whole = frame(b"abc")
-    reader.feed(whole)
-    assert reader.completed == 0
     reader.feed(whole[:3])
     assert (reader.completed, reader.waiting) == (0, 3)
     reader.feed(whole[3:] + whole[:5])
@@ -163,3 +161,30 @@ def test_completed_grows_with_every_frame_that_came_in_pieces() -> None:
     assert (reader.completed, reader.waiting) == (2, 0)
     reader.feed(whole * 3)
     assert (reader.completed, reader.waiting) == (5, 0)
+
+
+@given(PACKETS, st.binary(max_size=12), CUTS, st.data())
+def test_frames_are_the_same_however_few_are_taken_at_a_time_and_put_back(
+    packets: list[bytes], rest: bytes, cuts: list[int], data: st.DataObject
+) -> None:
+    """As a connection does it whose turn ends in the middle."""
+    stream = b"".join(map(frame, packets)) + rest
+    wanted = feed([stream])
+    reader = FrameReader(MAX)
+    frames: list[bytes] = []
+
+    def some() -> bool:
+        taken = reader.take(data.draw(st.integers(1, 3)))
+        used = data.draw(st.integers(min(1, len(taken)), len(taken)))
+        frames.extend(taken[:used])
+        reader.put_back(taken[used:])
+        return bool(taken)
+
+    for part in pieces(stream, cuts):
+        reader.add(part)
+        for _ in range(data.draw(st.integers(0, 2))):
+            some()
+    while some():
+        pass
+    assert (frames, reader.error.reason if reader.error else None) == wanted
+    assert reader.uncut == 0

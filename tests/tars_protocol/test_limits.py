@@ -17,9 +17,10 @@ import pytest
 from tars_protocol.aio import accept as accept_module
 from tars_protocol.aio import server as server_module
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits
+from tars_protocol.aio.listen import BACKLOG
 from tars_protocol.aio.peers import Addresses, admit
 from tars_protocol.aio.server import Server
-from tars_protocol.connection import HELD_FRAME_BYTES, Caller, unknown
+from tars_protocol.connection import Caller, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher, Servant
 from tars_protocol.frames import frame
@@ -354,7 +355,7 @@ async def test_what_has_waited_too_long_for_its_turn_is_answered_that_it_is_too_
 @on_every_loop
 async def test_requests_that_wait_for_their_turn_count_among_what_is_held() -> None:
     """Over the limit those go that hold the most, before more than that is kept."""
-    one = len(request("add", 1, 0)) + HELD_FRAME_BYTES
+    one = len(request("add", 1, 0))
     limits: dict[str, Any] = {"turn_time": 0, "turn_timeout": 1000, "max_buffered_bytes": 2_000 * one}
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(serving(**limits))
@@ -362,7 +363,7 @@ async def test_requests_that_wait_for_their_turn_count_among_what_is_held() -> N
         for peer in many:
             peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 901)))
         await until(lambda: served.refused.get("buffers_full", 0) > 0)
-        held = sum(each.held_bytes + each.waiting for each in served.connections)
+        held = sum(each.held + each.waiting for each in served.connections)
         assert 0 < held == served.server._held <= limits["max_buffered_bytes"]
         for peer in many:
             peer.reset()
@@ -512,16 +513,62 @@ async def test_limits_can_change_while_connections_are_open() -> None:
         assert served.server.load.most == 7
 
 
+@on_every_loop
+async def test_less_that_may_be_held_holds_at_once_and_another_send_buffer_for_new_connections() -> None:
+    huge = reply(1, 0, bytes(3_000_000)).frame(7)
+    limits: dict[str, Any] = {"send_buffer_bytes": 65_536}
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving(lambda data, key, caller: huge, **limits))
+        for _ in range(4):
+            peer = await stack.enter_async_context(connected(served))
+            peer.pause()
+            peer.send(request("add", 1, 2))
+        await until(lambda: len(served.server._holders) == 4)
+        held = served.server._held
+        assert held > 4 * 2 * 65_536
+        served.server.change_limits(ServerLimits(send_buffer_bytes=1 << 30, max_buffered_bytes=held))
+        served.pass_time(0)
+        assert served.refused == {}
+        served.server.change_limits(ServerLimits(max_buffered_bytes=held // 2))
+        assert served.refused["buffers_full"] >= 2
+        assert served.server._held <= held // 2
+
+
+@on_every_loop
+async def test_what_could_not_have_its_turn_is_not_told_that_it_waited_for_it() -> None:
+    """While its peer did not read, or too many of its answers were under way."""
+    kinds = Kinds()
+    async with serving(kinds.dispatcher.handle, turn_time=0) as served, connected(served) as peer:
+        peer.send(request("later", 1, iRequestId=1))
+        await kinds.arrived.get()
+        (connection,) = served.server._peers
+        served.server.turns.end = 1e-9  # others have used up the stretch
+        connection.data_received(request("add", 1, 2, iRequestId=2))
+        waits = [connection.since is not None]
+        connection.pause_writing()
+        waits.append(connection.since is not None)
+        connection.resume_writing()
+        waits.append(connection.since is not None)
+        assert waits == [True, False, True]
+        answer = await peer.response()
+        assert (answer.request_id, answer.code) == (2, 0)
+        kinds.release(1, 5)
+        await peer.response()
+
+
 def test_an_address_may_send_its_rate_on_average_and_a_second_s_worth_at_once() -> None:
     limits = ServerLimits(rate_limit=RateLimitMode.ENFORCE, max_requests_per_peer=10)
     addresses = Addresses()
     address = addresses.enter("10.0.0.1", limits, 100.0)
     assert address is not None
-    assert admit(address, 15, limits, 100.0) == 10
-    assert admit(address, 1, limits, 100.0625) == 0
-    assert admit(address, 5, limits, 100.125) == 1
-    assert admit(address, 5, limits, 100.375) == 2
-    assert admit(address, 50, limits, 1_000.0) == 10
+    for wanted, now, admitted in (
+        (15, 100.0, 10),
+        (1, 100.0625, 0),
+        (5, 100.125, 1),
+        (5, 100.375, 2),
+        (50, 1_000.0, 10),
+    ):
+        assert sum(admit(address, limits, now) for _ in range(wanted)) == admitted
     addresses.leave(address, limits)
     addresses.forget(limits, 1_000.5)
     assert len(addresses) == 1, "it has not earned a second's worth again"
@@ -640,6 +687,36 @@ async def test_a_server_can_be_stopped_while_it_pauses(monkeypatch: pytest.Monke
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
+
+
+class _Endless:
+    """A socket that is listened on to which callers come faster than they can be let in."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+        self.accepted = 0
+
+    def accept(self) -> Any:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        self.accepted += 1
+        return ours, ("127.0.0.1", self.accepted)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+@on_every_loop
+async def test_the_end_waits_for_no_more_callers_than_may_wait_to_be_let_in() -> None:
+    """A flood of connections must not keep a service from stopping."""
+    served = Served(Kinds().dispatcher.handle, unknown, ServerLimits(max_connections=5))
+    served.server.bind("127.0.0.1", 0)
+    endless: Any = _Endless(served.server._sockets[0])
+    served.server._sockets[0] = endless
+    await served.server.start()
+    async with asyncio.timeout(60):
+        await served.server.drain(seconds=0.1, farewell=0.1)
+    assert endless.accepted == BACKLOG
 
 
 async def _draining(server: Server, **options: Any) -> asyncio.Task[None]:

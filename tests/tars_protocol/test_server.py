@@ -685,7 +685,7 @@ async def test_what_the_system_holds_for_a_peer_that_does_not_read_counts_too(bl
         unsent = connection.transport.get_write_buffer_size()
         assert unsent
         # Of the last question only a part may have been read.
-        of_questions = connection.connection.held_bytes + connection.connection.waiting
+        of_questions = connection.connection.held + connection.connection.waiting
         assert served.server._held == unsent + of_questions + 2 * 65_536
         peer.writer.transport.abort()
         await until(lambda: served.server._held == 0)

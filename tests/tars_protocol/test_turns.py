@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import HELD_FRAME_BYTES, Caller, Connection, Load, abandon, unknown
+from tars_protocol.connection import Caller, Connection, Load, abandon, unknown
 from tars_protocol.constants import RECONNECT, ReturnCode
 from tars_protocol.frames import FrameReader, frame
-from tars_protocol.packets import decode_response, reply
+from tars_protocol.packets import NO_REPLY, decode_response, reply
 from tars_protocol.refusals import RECONNECT_FRAME, overloaded, speaks
 from tars_protocol.turns import Turns
 from tests.tars_protocol.shared import CALLER, CUTS, ID_CORNERS, VERSIONS, bytewise, captured, pieces, request
@@ -55,6 +55,9 @@ class _Under:
 # -- turns ---------------------------------------------------------------------------------------------------------
 
 
+ONE = len(request("add", 1, 0, iRequestId=1))
+
+
 class Anew(Connection):
     """A connection for which a stretch of no length begins with each read: it has time for one request."""
 
@@ -68,12 +71,14 @@ class Anew(Connection):
 
 
 def test_when_its_turn_is_over_the_rest_is_held_and_goes_on_where_it_stopped() -> None:
+    """What comes meanwhile waits behind it, and takes no turn of its own."""
     handled = Handled()
     connection = Anew(handled)
     assert ids(connection.receive(numbered(4))) == [1]
-    assert (connection.held, len(handled.ids)) == (3, 1)
-    assert ids(connection.receive(numbered(1))) == [2]
-    assert [ids(connection.receive(b"")) for _ in range(4)] == [[3], [4], [5], []]
+    assert (connection.held, len(handled.ids)) == (3 * ONE, 1)
+    assert connection.receive(numbered(1)) == b""
+    assert connection.held == 4 * ONE
+    assert [ids(connection.receive(b"")) for _ in range(5)] == [[2], [3], [4], [5], []]
     assert connection.held == 0
 
 
@@ -86,30 +91,48 @@ def test_the_time_is_that_of_all_connections_together() -> None:
     assert second.receive(numbered(1)) == b""
     turns.renew()
     assert second.receive(b"") == warm
+    assert second.receive(numbered(1)) == reply(1, 0, b"").frame(2), "nobody had used the new one"
     assert second.receive(numbered(1)) == b""
-    assert (first.held, second.held) == (0, 1)
+    assert (first.held, second.held) == (0, ONE)
 
 
-def test_a_connection_may_have_less_than_all_that_is_left() -> None:
+def test_nobody_is_decoded_for_before_those_that_wait_and_what_is_known_is_answered() -> None:
+    handled = Handled()
     turns = Turns(3600)
-    connection = Connection(CALLER, Handled(), turns=turns)
-    turns.floor = turns.left
-    assert ids(connection.receive(numbered(3))) == [1]
-    turns.floor = 0.0
-    assert ids(connection.receive(b"")) == [2, 3]
+    known = reply(1, 0, b"x")
+    connection = Connection(CALLER, handled, lambda key: known if b"add" in key else None, turns=turns)
+    connection.receive(numbered(1))
+    turns.crowded = True
+    assert ids(connection.receive(numbered(2) + request("crash") + numbered(1))) == [1, 2]
+    assert (connection.held, handled.ids) == (len(request("crash")) + ONE, [])
+    assert ids(connection.receive(b"")) == [1, 1], "it is their turn"
+    assert (connection.held, handled.ids) == (0, [1])
+    assert connection.receive(request("crash")) == b"", "one that comes alone waits too"
 
 
-def test_what_is_held_counts_with_what_it_takes_beside_its_bytes_until_it_is_answered_or_given_up() -> None:
-    connection = Anew(Handled())
-    one = len(numbered(1)) + HELD_FRAME_BYTES
-    connection.receive(numbered(4))
-    assert connection.held_bytes == 3 * one
+def test_a_stretch_is_told_once_to_whoever_renews_it() -> None:
+    begun: list[int] = []
+    turns = Turns(3600, on_begin=lambda: begun.append(1))
+    connection = Connection(CALLER, Handled(), lambda key: reply(1, 0, b"x") if b"add" in key else None, turns=turns)
+    connection.receive(numbered(1))
+    turns.renew()
+    begun.clear()
+    connection.receive(numbered(1))
+    assert not begun, "nothing is told of what nearly every read is"
     connection.receive(numbered(2))
-    assert connection.held_bytes == 4 * one
+    connection.receive(request("crash"))
+    assert (begun, turns.over) == ([1], False)
+
+
+def test_what_is_held_counts_until_it_is_answered_or_given_up() -> None:
+    connection = Anew(Handled())
+    connection.receive(numbered(4))
+    connection.receive(numbered(2))
+    assert connection.held == 5 * ONE
     connection.receive(b"")
-    assert connection.held_bytes == 3 * one
+    assert connection.held == 4 * ONE
     connection.forget()
-    assert (connection.held_bytes, connection.held, connection.receive(b"")) == (0, 0, b"")
+    assert (connection.held, connection.receive(b"")) == (0, b"")
 
 
 def test_what_waited_too_long_is_refused_and_what_is_known_is_answered_all_the_same() -> None:
@@ -117,7 +140,7 @@ def test_what_waited_too_long_is_refused_and_what_is_known_is_answered_all_the_s
     known = reply(1, 0, b"x")
     connection = Anew(handled, lambda key: known if b"add" in key else None)
     connection.receive(request("crash", iRequestId=1) * 2 + numbered(2) + request("crash", iRequestId=3))
-    assert connection.held == 4
+    assert connection.held
     connection.late = True
     out = b"".join(connection.receive(b"") for _ in range(3))
     answers = [decode_response(each) for each in FrameReader().feed(out)]
@@ -132,14 +155,37 @@ def test_garbage_that_waited_too_long_ends_the_connection_and_what_wants_no_answ
     connection.late = True
     assert [connection.receive(b"") for _ in range(3)] == [b""] * 3
     assert str(connection.error) == "not a request"
-    assert (connection.held, connection.held_bytes) == (0, 0)
+    assert connection.held == 0
 
 
-def test_what_is_known_by_its_bytes_takes_no_turn() -> None:
-    """However much of it there is."""
-    known = reply(1, 0, b"x")
-    connection = Connection(CALLER, Handled(), lambda key: known, turns=Turns(0))
-    assert ids(connection.receive(numbered(500))) == list(range(1, 501))
+@pytest.mark.parametrize("one_way", [True, False])
+def test_of_what_is_known_by_its_bytes_so_much_is_answered_as_there_is_time_for(one_way: bool) -> None:
+    """Thousands of them in one read take time as well, also where none of them is answered."""
+    asked: list[bytes] = []
+
+    def lookup(key: bytes) -> Any:
+        asked.append(key)
+        return NO_REPLY if one_way else reply(1, 0, b"x")
+
+    connection = Anew(Handled(), lookup)
+    connection.receive(numbered(1))
+    asked.clear()
+    out = connection.receive(numbered(500))
+    assert 16 <= len(asked) < 100
+    while connection.held:
+        out += connection.receive(b"")
+    assert ids(out) == ([] if one_way else list(range(1, 501)))
+    assert len(asked) == 500
+
+
+def test_of_bytes_that_are_no_requests_none_are_cut_that_are_not_looked_at() -> None:
+    """Five bytes each: to cut them all would take as long as thousands of answers."""
+    connection = Anew(Handled())
+    tiny = b"\x00\x00\x00\x05\x4c"
+    connection.receive(tiny * 50_000)
+    assert connection.completed < 100
+    connection.receive(b"")
+    assert connection.completed < 200
 
 
 @given(CUTS)
@@ -158,6 +204,7 @@ def test_garbage_behind_what_is_held_ends_the_connection_when_its_turn_comes() -
     assert ids(connection.receive(numbered(2) + bytes(4))) == [1]
     assert connection.error is None
     assert ids(connection.receive(b"")) == [2]
+    assert connection.receive(b"") == b""
     assert connection.error is not None
 
 
@@ -170,13 +217,13 @@ def test_with_as_many_under_way_as_may_be_the_rest_is_held() -> None:
     answers = iter(under)
     connection = Connection(CALLER, lambda *_: next(answers), max_outstanding=3, load=load)
     assert connection.receive(numbered(5)) == b""
-    assert (connection.pending, connection.outstanding, connection.held) == (under[:3], 3, 2)
+    assert (connection.pending, connection.outstanding, connection.held) == (under[:3], 3, 2 * ONE)
     assert (connection.full, load.in_flight) == (True, 3)
     connection.pending.clear()
     connection.answered()
     assert not connection.full
     connection.receive(b"")
-    assert (connection.pending, connection.outstanding, connection.held) == (under[3:4], 3, 1)
+    assert (connection.pending, connection.outstanding, connection.held) == (under[3:4], 3, ONE)
     for _ in range(3):
         connection.answered()
     assert (connection.outstanding, load.in_flight, load.full) == (0, 0, False)
@@ -198,30 +245,51 @@ async def test_what_is_given_up_is_closed_or_cancelled() -> None:
 # -- what is refused undecoded -------------------------------------------------------------------------------------
 
 
-def test_new_frames_only_are_asked_for_and_those_above_are_refused() -> None:
-    """One that is held was let in already."""
+def test_each_frame_is_asked_for_once_and_those_above_are_refused_in_their_turn() -> None:
     asked: list[int] = []
 
-    def admit(count: int) -> int:
-        asked.append(count)
-        return min(count, 2)
+    def admit() -> bool:
+        asked.append(1)
+        return len(asked) <= 2
 
     handled = Handled()
     connection = Anew(handled)
     connection.limit_rate(admit)
-    first = connection.receive(numbered(3))
-    assert [(each.request_id, each.code) for each in map(decode_response, FrameReader().feed(first))] == [
-        (3, ReturnCode.OVERLOAD),
+    out = connection.receive(numbered(4))
+    assert len(asked) == 1
+    while connection.held:
+        out += connection.receive(b"")
+    assert [(each.request_id, each.code) for each in map(decode_response, FrameReader().feed(out))] == [
         (1, 0),
+        (2, 0),
+        (3, ReturnCode.OVERLOAD),
+        (4, ReturnCode.OVERLOAD),
     ]
-    assert ids(connection.receive(b"")) == [2]
+    assert len(asked) == 4
     connection.receive(numbered(1)[:10])
-    assert asked == [3]
+    assert len(asked) == 4
     connection.receive(numbered(1)[10:])
-    assert asked == [3, 1]
+    assert len(asked) == 5
     connection.limit_rate(None)
     connection.receive(numbered(5))
-    assert asked == [3, 1]
+    assert len(asked) == 5
+
+
+def test_one_that_was_let_in_and_then_had_to_wait_is_not_asked_for_again() -> None:
+    asked: list[int] = []
+
+    def admit() -> bool:
+        asked.append(1)
+        return True
+
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), turns=turns)
+    connection.limit_rate(admit)
+    turns.crowded = True
+    assert connection.receive(numbered(2)) == b""
+    assert len(asked) == 1
+    assert ids(connection.receive(b"")) == [1, 2]
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("version", VERSIONS)
