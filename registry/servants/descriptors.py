@@ -32,6 +32,9 @@ class Descriptors:
     def __init__(self, table: Callable[[], Table], limits: ProfileLimits | None = None) -> None:
         self._table = table
         self._profiles = Profiles(limits)
+        self._joining: dict[tuple[str, ...], asyncio.Task[str]] = {}
+        """Long profiles that are being joined, by their texts."""
+        self._one_at_a_time = asyncio.Lock()
         self.refused: Counter[str] = Counter()
 
     async def answer(self, call: Call) -> tuple[Any, ...]:
@@ -51,11 +54,26 @@ class Descriptors:
             profile = self._profiles.find(texts)
             if profile is None:
                 short = sum(map(len, texts)) <= _LONG
-                profile = join(texts) if short else await asyncio.to_thread(join, texts)
+                profile = join(texts) if short else await self._joined(texts)
                 self._profiles.keep(texts, profile)
         except ProfileError as error:
             return self._refuse(call, "profile", str(error))
         return 0, descriptor(server, app, name, profile)
+
+    async def _joined(self, texts: tuple[str, ...]) -> str:
+        """A long profile: joined once for all who ask meanwhile, also where it is too long to be kept. Raises
+        ProfileError."""
+        joining = self._joining.get(texts)
+        if joining is None:
+            joining = self._joining[texts] = asyncio.create_task(self._join(texts))
+            joining.add_done_callback(lambda _: self._joining.pop(texts))
+        # Others may wait for it, too.
+        return await asyncio.shield(joining)
+
+    async def _join(self, texts: tuple[str, ...]) -> str:
+        # Several threads would take no less time, but more of the event loop's.
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(join, texts)
 
     def _refuse(self, call: Call, reason: str, text: str) -> tuple[Any, ...]:
         self.refused[reason] += 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from registry.model import Object, Pod, ServantSpec, Server, Template
-from registry.profile import ProfileLimits
+from registry.profile import ProfileLimits, join
 from registry.servants.descriptors import Descriptors
 from tars_protocol.connection import Caller
 from tars_protocol.dispatch import Call
@@ -101,3 +102,66 @@ async def test_a_template_that_changes_changes_the_next_descriptor_however_long_
         for _ in range(2):
             value, found = await asked.answer(call("Test", "Hello"))
             assert (value, found.profile.count("\n")) == (0, text.count("\n") + 3)
+
+
+# -------------------------------------------------------------------------------------------------- long profiles
+
+
+@pytest.fixture
+def joins(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The texts that were joined, each time."""
+    seen: list[tuple[str, ...]] = []
+
+    def counted(texts: tuple[str, ...]) -> str:
+        seen.append(texts)
+        return join(texts)
+
+    monkeypatch.setattr("registry.servants.descriptors.join", counted)
+    return seen
+
+
+def long(end: str = "</tars>\n") -> str:
+    return "<tars>\n" + "".join(f"key{n}=value{n}\n" for n in range(10_000)) + end
+
+
+async def test_a_long_profile_is_joined_once_for_all_who_ask_at_once(joins: list[tuple[str, ...]]) -> None:
+    asked = descriptors(hello(profile=long()), template(), limits=ProfileLimits(profile_cache_bytes=0))
+    answers = [asyncio.create_task(asked.answer(call("Test", "Hello"))) for _ in range(16)]
+    await asyncio.sleep(0)
+    answers[0].cancel()
+    found = await asyncio.gather(*answers, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError), "whoever is gone takes nothing from the others"
+    assert all(isinstance(each, tuple) and each[0] == 0 for each in found[1:])
+    assert len(joins) == 1
+    assert (await asked.answer(call("Test", "Hello")))[0] == 0
+    assert len(joins) == 2, "it is too long to be kept"
+
+
+async def test_all_who_ask_for_a_long_profile_that_is_wrong_are_told_so(joins: list[tuple[str, ...]]) -> None:
+    asked = descriptors(hello(profile=long(end="</other>\n")), template())
+    answers = await asyncio.gather(*(asked.answer(call("Test", "Hello")) for _ in range(16)))
+    assert answers == [NOTHING] * 16
+    assert asked.refused == {"profile": 16}
+    assert len(joins) == 1
+
+
+async def test_long_profiles_are_joined_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = most = 0
+
+    def counted(texts: tuple[str, ...]) -> str:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        joined = join(texts)
+        at_once -= 1
+        return joined
+
+    monkeypatch.setattr("registry.servants.descriptors.join", counted)
+    servers = [
+        Server("tars", f"s-{n}", app="Test", server=f"S{n}", template="tars.cpp", profile=f"#{n}\n{long()}")
+        for n in range(4)
+    ]
+    asked = descriptors(*servers, template())
+    answers = await asyncio.gather(*(asked.answer(call("Test", f"S{n}")) for n in range(4)))
+    assert [value for value, _ in answers] == [0] * 4
+    assert most == 1
