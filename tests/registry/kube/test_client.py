@@ -13,6 +13,7 @@ import pytest
 
 from registry.kube import client as client_module
 from registry.kube.client import ClusterConfigError, Credentials, KubeClient
+from registry.kube.resource import Reply
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -89,6 +90,22 @@ async def test_an_answer_that_ends_in_its_middle_is_a_broken_connection(tmp_path
         assert await anext(chunks) == b"the beginning"
         with pytest.raises(ConnectionError, match=r"^the connection was closed in the middle of it$"):
             await anext(chunks)
+
+
+@pytest.mark.parametrize(
+    ("header", "date"),
+    [("Date: Sat, 31 Jan 2026 12:00:00 GMT\r\n", 1_769_860_800.0), ("", None), ("Date: yesterday\r\n", None)],
+)
+async def test_an_answer_has_the_date_that_the_server_made_it_at(
+    tmp_path: Path, header: str, date: float | None
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{header}\r\n{{}}".encode())
+        await writer.drain()
+
+    async with connected(tmp_path, serve) as client:
+        assert await client.send("GET", "/api") == Reply(200, b"{}", 0.0, date)
 
 
 async def test_a_server_that_never_shakes_hands_is_out_of_reach(
