@@ -62,7 +62,7 @@ class Writer:
         self._reports = Reports(clock, settings.max_queued_pods, self._done)
         self._paused_until = 0.0
         self._in_a_row: set[Key] = set()
-        """The pods whose turns have failed since one went well."""
+        """Pods whose turns have failed since one went well, no more than are counted."""
         self.problem = ""
         """Why nothing is written now; empty while all is well."""
         self.errors: Counter[str] = Counter()
@@ -109,7 +109,8 @@ class Writer:
                 while True:
                     await self._slots.acquire()
                     await self._bucket.taken()
-                    turn = group.create_task(self._turn(await self._next()))
+                    job = await self._next()
+                    turn = group.create_task(self._turn(job, list(job.entries.values())))
                     if self.problem:
                         # One at a time, until one goes well.
                         await asyncio.wait([turn])
@@ -135,9 +136,8 @@ class Writer:
         for listener in self._listeners:
             listener(entry.wanted, outcome)
 
-    async def _turn(self, job: Job) -> None:
-        """One job's turn, whatever comes of it."""
-        taken = list(job.entries.values())
+    async def _turn(self, job: Job, taken: list[Entry]) -> None:
+        """One job's turn with the reports that it had at its beginning, whatever comes of it."""
         settled: list[Entry] = []
         try:
             await self._conditions.write(taken, settled)
@@ -185,12 +185,11 @@ class Writer:
     def _of_the_server(self, job: Job, failure: Failure) -> bool:
         """Whether a failure has to do with the API server rather than with the pod; one of the pod's shows that the
         server answers."""
-        if failure.reason in _OF_THE_SERVER:
-            self._in_a_row.add(job.key)
-            return True
-        if failure.reason in _IN_A_ROW:
-            self._in_a_row.add(job.key)
-            return len(self._in_a_row) >= _PODS_IN_A_ROW
+        of_the_server = failure.reason in _OF_THE_SERVER
+        if of_the_server or failure.reason in _IN_A_ROW:
+            if len(self._in_a_row) < _PODS_IN_A_ROW:
+                self._in_a_row.add(job.key)
+            return of_the_server or len(self._in_a_row) >= _PODS_IN_A_ROW
         if failure.reason != "bug":
             self._healthy()
         return False
