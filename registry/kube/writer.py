@@ -55,6 +55,7 @@ class Writer:
         self._chance = chance = chance or random.Random()
         retry = retry or ReflectorSettings()
         self._longest = retry.retry_longest
+        self._patience = retry.retry_unreachable
         self._backoff = Backoff(retry.retry_first, retry.retry_unreachable, retry.retry_reset, clock, chance)
         self._conditions = PodConditions(api, rights, settings, clock, self._done)
         self._bucket = TokenBucket(settings.write_rate, settings.write_burst, clock)
@@ -112,8 +113,8 @@ class Writer:
                     job = await self._next()
                     turn = group.create_task(self._turn(job, list(job.entries.values())))
                     if self.problem:
-                        # One at a time, until one goes well.
-                        await asyncio.wait([turn])
+                        # One at a time, until one goes well; but those that get no answer do not keep others from it.
+                        await asyncio.wait([turn], timeout=self._patience)
         finally:
             self._reports.stop()
 

@@ -83,6 +83,26 @@ def test_pods_that_can_never_be_written_let_others_be_written_between(poisoned: 
     test()
 
 
+@pytest.mark.parametrize(("poisoned", "longest"), [(4, 2.5), (50, 7.0)])
+def test_pods_whose_writes_are_never_answered_hold_up_others_no_longer_than_one_answer(
+    poisoned: int, longest: float
+) -> None:
+    """Those that wait for one do not keep the next from being tried."""
+
+    @in_virtual_time
+    async def test() -> None:
+        api = SomeFail()
+        api.replies = {"pods/poison": None}
+        async with writing(api=api) as world:
+            for n in range(poisoned):
+                api.make(f"poison-{n}", IP)
+                world.writer.submit(wanted(name=f"poison-{n}", peer=f"10.1.0.{n}"))
+            await asyncio.sleep(120)
+            assert await longest_wait(world, 30, 1) < longest
+
+    test()
+
+
 @in_virtual_time
 async def test_a_namespace_without_the_right_to_write_slows_down_no_other() -> None:
     api = SomeFail()
