@@ -210,7 +210,7 @@ class App:
         if hurry and hurry.is_set():
             leaving.cancel()
         await _told(leaving)
-        await _told(self._heartbeats.finish(end - rest - clock(), hurry))
+        await _told(self._heartbeats.finish(lambda: _unless(hurry, end - rest - clock())))
         try:
             async with asyncio.timeout_at(max(end, clock() + rest)):
                 await self._finish()

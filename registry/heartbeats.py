@@ -5,12 +5,9 @@ In a cluster states go to the pods' conditions; with a directory of manifests th
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from registry.admin.view import Reports
 from registry.config import Config
@@ -29,8 +26,6 @@ from registry.servants.registry import registry_servants
 from registry.servants.states import StateReports, States
 from registry.table import TableStore
 from tars_protocol.dispatch import Servant
-
-log = logging.getLogger(__name__)
 
 Run = Callable[[], Awaitable[None]]
 
@@ -62,21 +57,13 @@ class Heartbeats:
         if self._cluster and self._cluster.own:
             await self._cluster.own.leave()
 
-    async def finish(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
-        """Wait until the states that are queued are written, while the tasks still run: so long at most, and not in a
-        hurry. Callers were told that they would be."""
-        if self._cluster is None:
-            return
-        writer = self._cluster.writer
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(writer.worked_off())]
-        if hurry:
-            waits.append(asyncio.create_task(hurry.wait()))
-        await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
-        if writer.queued:
-            why = f": {writer.problem}" if writer.problem else ""
-            log.warning("the states of %d pods are left unwritten%s", writer.queued, why)
+    async def finish(self, patience: Run) -> None:
+        """Wait until the states that are queued are written, while the tasks still run, or until ``patience`` ends.
+
+        Callers were told that they would be.
+        """
+        if self._cluster:
+            await self._cluster.writer.finish(patience)
 
     def states(self) -> list[PodState] | None:
         """The states that are held here; None where the cluster has them."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 from registry.kube.backoff import Backoff
@@ -121,6 +121,16 @@ class Writer:
     async def worked_off(self) -> None:
         """Wait until nothing is queued that could be written."""
         await self._reports.worked_off()
+
+    async def finish(self, patience: Callable[[], Awaitable[None]]) -> None:
+        """The same, or until ``patience`` ends; tell how much is left then."""
+        waits = [asyncio.ensure_future(each) for each in (self.worked_off(), patience())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        if self.queued:
+            why = f": {self.problem}" if self.problem else ""
+            log.warning("the states of %d pods are left unwritten%s", self.queued, why)
 
     async def _next(self) -> Job:
         """The job whose turn it is, once there is one and no pause."""

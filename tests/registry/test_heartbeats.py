@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.heartbeats import Heartbeats, with_cluster
+from registry.app import build
+from registry.heartbeats import Heartbeats, Run, with_cluster
 from registry.kube.pods import Condition
 from registry.kube.reports import Outcome, Wanted
 from registry.kube.settings import WriterSettings
@@ -49,6 +50,10 @@ async def busy(folder: Path, api: FakePods, rate: float) -> AsyncIterator[tuple[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def fifteen_seconds() -> None:
+    await asyncio.sleep(15)
+
+
 def left_unwritten(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for text in (record.getMessage() for record in caplog.records) if "unwritten" in text]
 
@@ -65,7 +70,7 @@ async def test_a_registry_that_is_stopped_writes_what_is_queued_first(
     async with busy(tmp_path, api, rate=10) as (heartbeats, answers):
         began = now()
         await heartbeats.leave()
-        await heartbeats.finish(15)
+        await heartbeats.finish(fifteen_seconds)
         assert all(answer.done() for answer in answers)
     assert written(api) == PODS
     assert api.pods["tars", "registry-0"].reason == "Active/Deactivating"
@@ -80,12 +85,10 @@ async def test_it_does_so_for_a_bounded_time_and_tells_what_is_left(
     api = FakePods()
     async with busy(tmp_path, api, rate=1) as (heartbeats, _):
         began = now()
-        await heartbeats.finish(15)
+        await heartbeats.finish(fifteen_seconds)
         assert now() - began == 15
         assert 10 < written(api) < 20
         assert left_unwritten(caplog) == [LEFT.format(PODS - written(api))]
-        await heartbeats.finish(-1)
-        assert now() - began < 15.1
 
 
 @in_virtual_time
@@ -95,43 +98,54 @@ async def test_an_outage_is_named_as_what_kept_states_from_being_written(
     api = FakePods()
     async with busy(tmp_path, api, rate=10) as (heartbeats, _):
         api.down = True
-        await heartbeats.finish(15)
+        await heartbeats.finish(fifteen_seconds)
     assert left_unwritten(caplog) == [f"{LEFT.format(PODS)}: the API server can't be reached"]
-
-
-@in_virtual_time
-async def test_in_a_hurry_nothing_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    api = FakePods()
-    async with busy(tmp_path, api, rate=1) as (heartbeats, _):
-        hurry = asyncio.Event()
-        asyncio.get_running_loop().call_later(5.0, hurry.set)
-        began = now()
-        await heartbeats.finish(15, hurry)
-        assert now() - began == 5
-        await heartbeats.finish(15, hurry)
-        assert now() - began < 5.1
-    assert len(left_unwritten(caplog)) == 2
 
 
 async def test_the_states_are_written_while_all_still_runs_and_when_no_report_can_come_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of drain_timeout some seconds are kept for what comes after it."""
-    seen = []
+    """Of drain_timeout, 4 s here, one is kept for what comes after it."""
+    seen: list[str] = []
+    waits: list[float] = []
+
+    async def unless(hurry: asyncio.Event | None, seconds: float) -> None:
+        assert hurry is None
+        waits.append(seconds)
 
     async def leave(_: Heartbeats) -> None:
         seen.append("left")
 
-    async def finish(_: Heartbeats, seconds: float, hurry: asyncio.Event | None) -> None:
+    async def finish(_: Heartbeats, patience: Run) -> None:
         assert not any(task.done() for task in app._tasks)
         assert app.registry.open_connections == 0
-        assert hurry is None
-        assert 1.5 < seconds <= 3.0
+        await patience()
         seen.append("finished")
 
+    monkeypatch.setattr("registry.app._unless", unless)
     monkeypatch.setattr(Heartbeats, "leave", leave)
     monkeypatch.setattr(Heartbeats, "finish", finish)
     async with running(tmp_path) as app:
         pass
     assert seen == ["left", "finished"]
+    (seconds,) = waits
+    assert 1.0 < seconds <= 3.0
     assert all(task.done() for task in app._tasks)
+
+
+@pytest.mark.parametrize("soon", [True, False])
+async def test_in_a_hurry_nothing_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soon: bool) -> None:
+    hurry = asyncio.Event()
+    if soon:
+        hurry.set()
+
+    async def finish(_: Heartbeats, patience: Run) -> None:
+        hurry.set()
+        await patience()
+
+    monkeypatch.setattr(Heartbeats, "finish", finish)
+    app = await build(loopback(tmp_path))
+    await app.start()
+    began = asyncio.get_running_loop().time()
+    assert await app.stop(hurry=hurry)
+    assert asyncio.get_running_loop().time() - began < 2
