@@ -147,6 +147,9 @@ class Job:
 
 OVERLOAD: Final = "overload"
 
+_OWN: Final = "the registry"
+"""Stands for its own address where it has no precedence."""
+
 
 class Reports:
     """The jobs, by pod, and those whose turn it is. ``done`` is called for reports for which there is no room.
@@ -296,11 +299,12 @@ class Reports:
             return True
         if job and len(job.entries) >= MAX_CALLERS:
             # As far as the table knows, these are not the pod: they do not keep out the one that is.
-            strangers = [entry for entry in job.entries.values() if not (entry.wanted.listed or entry.at_work)]
-            strangers = [entry for entry in strangers if entry.wanted.peer]
+            strangers = [
+                peer for peer, entry in job.entries.items() if peer and not (entry.wanted.listed or entry.at_work)
+            ]
             if not wanted.listed or not strangers:
                 return False
-            self._push_out(job, strangers[-1].wanted.peer)
+            self._push_out(job, strangers[-1])
         if len(self._shares) < self._most:
             return True
         surplus = self._shares.surplus(wanted.peer)
@@ -376,9 +380,6 @@ class Reports:
             self._worked_off.clear()
         else:
             self._worked_off.set()
-
-
-_OWN: Final = "own"
 
 
 def _keys(wanted: Wanted) -> list[Key]:
