@@ -73,7 +73,9 @@ def hostile(
             _tell("hostile: before")
             runs["before"].outcomes.append(one(command, side, GOOD, seconds=5.0))
             before = server.memory_kib() / 1024
-            during, after = [], []
+            during: list[float] = []
+            after: list[float] = []
+            told: dict[str, Any] = {"made": {}, "ended": {}, "failed": {}}
             for number in range(1, rounds + 1):
                 _tell(f"hostile: the crowd gathers, {number} of {rounds}")
                 with crowd(server, crowded, crowd_of) as end:
