@@ -61,9 +61,14 @@ DEFAULT_MAX_OUTSTANDING: Final = 100
 _AT_A_TIME: Final = 32
 """Frames with known answers between two looks at the clock: about 30 µs."""
 
+_IN_ITS_TURN: Final = 8
+"""The same of a connection that had to wait: its share of the time may be less than for one that is to be decoded."""
+
 _ITS_OWN, _OPEN, _OVER = range(3)
 """Whose time it is in which a connection answers: its own, as it had to wait for its turn; that of all who come while
 the stretch is open, of whom none is decoded for while others wait; nobody's, so that it has the time of a look-up."""
+
+_OVER_RATE: Final = "more requests a second than max_requests_per_peer"
 
 from_bytes = int.from_bytes
 
@@ -156,8 +161,8 @@ class Connection:
         self.version: int | None = None
         """The iVersion of its first request; None before, 0 where that could not be read."""
         self._admit: Callable[[], bool] | None = None
-        self._admitted = False
-        """The next frame was admitted already, before it had to wait."""
+        self._admitted: bool | None = None
+        """Whether the next frame may be answered, as ``admit`` said before it had to wait; None: it was not asked."""
         self._screened = True
         """New frames are to be looked at before they are answered: for the version, or by ``admit``."""
         self._turns = turns or Turns()
@@ -203,6 +208,7 @@ class Connection:
         """From now on ask ``admit`` of each new frame whether it may be answered; the others get -9 without being
         decoded."""
         self._admit = admit
+        self._admitted = None
         self._screened = admit is not None or self.version is None
         self._settle()
 
@@ -249,7 +255,7 @@ class Connection:
         screened = self._screened
         lookup = unknown if screened else self._lookup
         only_known = turn == _OVER or (turn == _OPEN and turns.crowded)
-        at_a_time = 1 if turn == _OVER else _AT_A_TIME
+        at_a_time = 1 if only_known else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
         most = room = min(self._max_unsent, turns.room)
         while room >= 0 and (some := frames.take(at_a_time)):
             left = iter(some)
@@ -267,10 +273,9 @@ class Connection:
                             if room < 0:
                                 break
                         continue
-                answer = self._screen(frame, key) if screened else None
+                answer = self._screen(frame, key, only_known) if screened else None
                 if answer is None:
                     if only_known:
-                        self._admitted = screened
                         left = iter((frame, *left))
                         break
                     answer = self._too_late(frame) if self.late else self._missed(frame, key)
@@ -278,6 +283,7 @@ class Connection:
                 room -= len(answer)
                 if self.error is not None:
                     frames.clear()
+                    turns.room -= most - room
                     return
                 if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() >= turns.end:
                     break
@@ -325,17 +331,21 @@ class Connection:
         frames = self._frames
         self.calm = not (self._screened or frames.uncut or frames.waiting or self.pending or self.error is not None)
 
-    def _screen(self, frame: bytes, key: bytes | None) -> bytes | None:
-        """What there is to send for a new frame that is to be looked at; None where it is to be decoded."""
+    def _screen(self, frame: bytes, key: bytes | None, only_known: bool) -> bytes | None:
+        """What there is to send for a new frame that is to be looked at; None where it is to be decoded, or has to wait
+        for its turn: a refusal takes as long."""
         if self.version is None:
             self.version = speaks(frame) or 0
             self._screened = self._admit is not None
-        if self._admit is not None and not self._admitted and not self._admit():
-            return self._overloaded(frame, "more requests a second than max_requests_per_peer")
-        self._admitted = False
+        if self._admit is not None:
+            admitted = self._admit() if self._admitted is None else self._admitted
+            self._admitted = admitted if only_known else None
+            if not admitted:
+                return None if only_known else self._overloaded(frame, _OVER_RATE)
         reply = self._lookup(key) if key is not None else None
         span = request_id_span(frame) if reply is not None else None
         if reply is None or span is None:
             return None
+        self._admitted = None
         start, end = span
         return reply.heads[end - start] + frame[start:end] + reply.tail if reply.heads else b""

@@ -113,8 +113,9 @@ class FrameReader:
     def put_back(self, frames: Iterable[bytes]) -> None:
         """Have these, the last that were taken, taken again. Nothing was added and no other taken since."""
         self._at -= sum(map(len, frames))
-        if self._at == len(self._data):
-            self._data, self._at = b"", 0
+        # What was taken is given up once it is more than what is left: that alone is counted.
+        if 2 * self._at > len(self._data):
+            self._data, self._at = self._data[self._at :], 0
 
     def _keep(self, partial: bytes, need: int) -> None:
         """Hold the beginning of a frame."""

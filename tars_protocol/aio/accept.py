@@ -60,6 +60,7 @@ class Acceptor:
         self._sockets: list[socket.socket] = []
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
         self._starting: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Lock()
         self._spare = -1
         """A descriptor to give up for a moment where there is no other one, so that a caller can be told."""
 
@@ -75,24 +76,31 @@ class Acceptor:
 
         Where callers come faster than they are let in, so many of them as may wait to be accepted.
         """
-        sockets, self._sockets = self._sockets, []
-        for listening in sockets:
-            pause = self._paused.pop(listening, None)
-            if pause is not None:
-                pause.cancel()
-            else:
-                asyncio.get_running_loop().remove_reader(listening)
-            for number in range(1, BACKLOG + 1):
-                if not self._accept(listening):
-                    break
-                if number % _AT_A_STRETCH == 0:
-                    await asyncio.sleep(0)
-            listening.close()
+        async with self._ending:
+            sockets, self._sockets = self._sockets, []
+            try:
+                for listening in sockets:
+                    await self._let_in_the_last(listening)
+            finally:
+                for listening in sockets:
+                    listening.close()
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
         if self._starting:
             await asyncio.wait(self._starting)
+
+    async def _let_in_the_last(self, listening: socket.socket) -> None:
+        pause = self._paused.pop(listening, None)
+        if pause is not None:
+            pause.cancel()
+        else:
+            asyncio.get_running_loop().remove_reader(listening)
+        for number in range(1, BACKLOG + 1):
+            if not self._accept(listening):
+                return
+            if number % _AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
 
     def _listen(self, listening: socket.socket) -> None:
         self._paused.pop(listening, None)

@@ -18,6 +18,9 @@ from tars_protocol.refusals import RECONNECT_FRAME
 
 log = logging.getLogger(__name__)
 
+_WARN_AGAIN = 1.0
+"""Seconds until it is said again of an address that it asks too much."""
+
 
 class Host(Protocol):
     """The server as its connections see it."""
@@ -259,19 +262,23 @@ class Peer(asyncio.Protocol):
 
     def _admit(self) -> bool:
         limits, stats = self._server.limits, self._server.stats
-        if admit(self.address, limits, asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        if admit(self.address, limits, now):
             return True
         stats.over_rate += 1
         enforced = limits.rate_limit is RateLimitMode.ENFORCE
         stats.rate_refused += enforced
-        log.warning(
-            "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
-            self._server.name,
-            self.address.name,
-            limits.max_requests_per_peer,
-            "what is above is answered -9" if enforced else "it is answered all the same",
-            extra=self._once_a_peer,
-        )
+        if now - self.address.warned >= _WARN_AGAIN:
+            # Not of each of them, to be left out by the log: that would take as long as to answer.
+            self.address.warned = now
+            log.warning(
+                "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
+                self._server.name,
+                self.address.name,
+                limits.max_requests_per_peer,
+                "what is above is answered -9" if enforced else "it is answered all the same",
+                extra=self._once_a_peer,
+            )
         return not enforced
 
     def check_deadlines(self, passed: float) -> None:

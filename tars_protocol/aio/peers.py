@@ -8,7 +8,7 @@ from tars_protocol.aio.limits import RateLimitMode, ServerLimits
 class Address:
     """One peer address: ``connections`` that are open, and the requests that it may still send (``tokens``)."""
 
-    __slots__ = ("connections", "name", "seen", "tokens")
+    __slots__ = ("connections", "name", "seen", "tokens", "warned")
 
     def __init__(self, name: str, tokens: float, now: float) -> None:
         self.name = name
@@ -16,6 +16,8 @@ class Address:
         self.tokens = tokens
         self.seen = now
         """When ``tokens`` was right, on the clock that never jumps."""
+        self.warned = float("-inf")
+        """When it was last said of it that it asks too much, on the same clock."""
 
 
 class Addresses:

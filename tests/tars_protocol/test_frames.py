@@ -188,3 +188,15 @@ def test_frames_are_the_same_however_few_are_taken_at_a_time_and_put_back(
         pass
     assert (frames, reader.error.reason if reader.error else None) == wanted
     assert reader.uncut == 0
+
+
+def test_no_more_is_kept_than_twice_what_is_counted_once_some_are_put_back() -> None:
+    """The frames that were taken do not stay for the sake of a few small ones behind them."""
+    small = frame(b"s")
+    reader = FrameReader()
+    reader.add(frame(bytes(240_000)) + small * 3)
+    _, *rest = reader.take(2)
+    reader.put_back(rest)
+    assert reader.uncut == 3 * len(small)
+    assert len(reader._data) <= 2 * reader.uncut
+    assert reader.feed(b"") == [small] * 3

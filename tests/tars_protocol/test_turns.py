@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import Caller, Connection, Load, abandon, unknown
+from tars_protocol.connection import Caller, Connection, Load, Refused, abandon, unknown
 from tars_protocol.constants import RECONNECT, ReturnCode
 from tars_protocol.frames import FrameReader, frame
 from tars_protocol.packets import NO_REPLY, decode_response, reply
@@ -38,6 +38,11 @@ class Handled:
         request_id = 1 + len(self.ids)
         self.ids.append(request_id)
         return reply(1, 0, b"").frame(request_id)
+
+
+def refuse(data: bytes, key: bytes | None, caller: Caller) -> bytes:
+    """Take a frame for no request."""
+    raise Refused("undecodable", "no request")
 
 
 class _Under:
@@ -290,6 +295,44 @@ def test_one_that_was_let_in_and_then_had_to_wait_is_not_asked_for_again() -> No
     assert len(asked) == 1
     assert ids(connection.receive(b"")) == [1, 2]
     assert len(asked) == 2
+
+
+def test_a_refusal_waits_for_its_turn_too_and_is_counted_once() -> None:
+    """It takes as long as an answer that has to be decoded: an enforced rate must not make things worse."""
+    asked: list[int] = []
+
+    def admit() -> bool:
+        asked.append(1)
+        return False
+
+    turns = Turns(0)
+    connection = Connection(CALLER, Handled(), turns=turns)
+    connection.limit_rate(admit)
+    turns.end = 1e-9  # others have used up the stretch
+    assert connection.receive(numbered(1)) == b""
+    assert (connection.held, len(asked)) == (ONE, 1)
+    assert decode_response(connection.receive(b"")).code == ReturnCode.OVERLOAD
+    assert (connection.held, len(asked)) == (0, 1)
+
+
+def test_what_was_said_of_a_frame_that_waits_is_forgotten_with_the_limit() -> None:
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), turns=turns)
+    turns.crowded = True
+    connection.receive(numbered(1))
+    connection.receive(b"")
+    connection.limit_rate(lambda: False)
+    turns.crowded = False
+    assert decode_response(connection.receive(numbered(1))).code == ReturnCode.OVERLOAD
+
+
+def test_answers_before_bytes_that_are_no_request_are_taken_off_what_may_be_answered() -> None:
+    turns = Turns(3600, answer_bytes=1_000_000)
+    known = reply(1, 0, bytes(20_000))
+    connection = Connection(CALLER, refuse, lambda key: known if b"add" in key else None, turns=turns)
+    assert len(connection.receive(numbered(10) + request("crash"))) > 200_000
+    assert connection.error is not None
+    assert turns.room < 800_000
 
 
 @pytest.mark.parametrize("version", VERSIONS)
