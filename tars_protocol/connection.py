@@ -64,9 +64,10 @@ _AT_A_TIME: Final = 32
 _IN_ITS_TURN: Final = 8
 """The same of a connection that had to wait: its share of the time may be less than for one that is to be decoded."""
 
-_ITS_OWN, _OPEN, _OVER = range(3)
+_ITS_OWN, _OPEN, _FOR_KNOWN, _OVER = range(4)
 """Whose time it is in which a connection answers: its own, as it had to wait for its turn; that of all who come while
-the stretch is open, of whom none is decoded for while others wait; nobody's, so that it has the time of a look-up."""
+the stretch is open, of whom none is decoded for while others wait; what is left of it for rows of known answers;
+nobody's, so that it has the time of one look-up."""
 
 _OVER_RATE: Final = "more requests a second than max_requests_per_peer"
 
@@ -239,7 +240,8 @@ class Connection:
             if not self._frames.add(data) or waits:
                 self.calm = False
                 return b""
-            turn = _OPEN if self._turns.open() else _OVER
+            turns = self._turns
+            turn = _OPEN if turns.open() else _FOR_KNOWN if turns.open_for_known() else _OVER
         out: list[bytes] = []
         self._answer(out, turn)
         self._settle()
@@ -254,8 +256,8 @@ class Connection:
         scope, turns, frames = self.scope, self._turns, self._frames
         screened = self._screened
         lookup = unknown if screened else self._lookup
-        only_known = turn == _OVER or (turn == _OPEN and turns.crowded)
-        at_a_time = 1 if only_known else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
+        only_known = turn >= _FOR_KNOWN or (turn == _OPEN and turns.crowded)
+        at_a_time = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
         most = room = min(self._max_unsent, turns.room)
         while room >= 0 and (some := frames.take(at_a_time)):
             left = iter(some)
@@ -288,7 +290,7 @@ class Connection:
                 if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() >= turns.end:
                     break
             else:
-                if perf_counter() < turns.end:
+                if turn != _OVER and perf_counter() < (turns.end if turn == _ITS_OWN else turns.known_end):
                     continue
             frames.put_back(left)
             break

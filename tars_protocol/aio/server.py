@@ -93,6 +93,7 @@ class Server:
 
     async def start(self) -> None:
         """Let callers in."""
+        self.rounds.start()
         self._acceptor.start(self._sockets)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name=f"{self.name} deadlines")
 
