@@ -65,9 +65,8 @@ _IN_ITS_TURN: Final = 8
 """The same of a connection that had to wait: its share of the time may be less than for one that is to be decoded."""
 
 _ITS_OWN, _OPEN, _FOR_KNOWN, _OVER = range(4)
-"""Whose time it is in which a connection answers: its own, as it had to wait for its turn; that of all who come while
-the stretch is open, of whom none is decoded for while others wait; what is left of it for rows of known answers;
-nobody's, so that it has the time of one look-up."""
+"""In whose time a connection answers: its own, as it had to wait for its turn; that of all who come before the stretch
+is used up; what is left of it for rows of known answers; nobody's, so that it has the time of one look-up."""
 
 _OVER_RATE: Final = "more requests a second than max_requests_per_peer"
 
@@ -230,18 +229,25 @@ class Connection:
                 if reply is not None:
                     heads = reply.heads
                     return heads[end - start] + data[start:end] + reply.tail if heads else b""
-                if not self._turns.crowded and self._turns.open():
-                    return self._missed(data, key)
+                turns = self._turns
+                if turns.left >= 0 and not turns.crowded:
+                    began = perf_counter()
+                    answer = self._missed(data, key)
+                    turns.left -= perf_counter() - began
+                    return answer
         if self.error is not None:
             return b""
         turn = _ITS_OWN
         if data:
-            waits = self._frames.uncut
+            waits = not self.calm and self._frames.uncut
             if not self._frames.add(data) or waits:
                 self.calm = False
                 return b""
             turns = self._turns
-            turn = _OPEN if turns.open() else _FOR_KNOWN if turns.open_for_known() else _OVER
+            if turns.room < 0 or turns.known_left < 0:
+                turn = _OVER
+            else:
+                turn = _FOR_KNOWN if turns.left < 0 or turns.crowded else _OPEN
         out: list[bytes] = []
         self._answer(out, turn)
         self._settle()
@@ -256,7 +262,10 @@ class Connection:
         scope, turns, frames = self.scope, self._turns, self._frames
         screened = self._screened
         lookup = unknown if screened else self._lookup
-        only_known = turn >= _FOR_KNOWN or (turn == _OPEN and turns.crowded)
+        began = perf_counter()
+        until = began + (turns.share if turn == _ITS_OWN else turns.left)
+        known_until = until if turn == _ITS_OWN else began + turns.known_left
+        only_known = turn >= _FOR_KNOWN
         at_a_time = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
         most = room = min(self._max_unsent, turns.room)
         while room >= 0 and (some := frames.take(at_a_time)):
@@ -285,17 +294,20 @@ class Connection:
                 room -= len(answer)
                 if self.error is not None:
                     frames.clear()
-                    turns.room -= most - room
-                    return
-                if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() >= turns.end:
+                    break
+                if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() >= until:
                     break
             else:
-                if turn != _OVER and perf_counter() < (turns.end if turn == _ITS_OWN else turns.known_end):
+                if len(some) < at_a_time or (turn != _OVER and perf_counter() < known_until):
                     continue
-            frames.put_back(left)
+            if self.error is None:
+                frames.put_back(left)
             break
+        spent = perf_counter() - began
+        turns.left -= spent
+        turns.known_left -= spent
         turns.room -= most - room
-        self.error = frames.error
+        self.error = self.error or frames.error
 
     def _missed(self, frame: bytes, key: bytes | None) -> bytes:
         """What there is to send for a frame whose answer was not known."""
@@ -330,8 +342,7 @@ class Connection:
 
     def _settle(self) -> None:
         """Find out whether all is as it nearly always is."""
-        frames = self._frames
-        self.calm = not (self._screened or frames.uncut or frames.waiting or self.pending or self.error is not None)
+        self.calm = not (self._screened or self.pending or self.error is not None) and self._frames.empty
 
     def _screen(self, frame: bytes, key: bytes | None, only_known: bool) -> bytes | None:
         """What there is to send for a new frame that is to be looked at; None where it is to be decoded, or has to wait

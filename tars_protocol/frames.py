@@ -53,6 +53,11 @@ class FrameReader:
         return len(self._partial)
 
     @property
+    def empty(self) -> bool:
+        """Nothing is held."""
+        return not self._data and not self._partial
+
+    @property
     def uncut(self) -> int:
         """Bytes held that frames are still to be taken from; 0 once none was left."""
         return len(self._data) - self._at
@@ -106,12 +111,18 @@ class FrameReader:
             if not frames:
                 self._keep(data[start:], HEADER_BYTES)
         if frames:
-            self._at = start
             self.completed += len(frames)
+            if start == size:
+                self._data, self._at = b"", 0
+            else:
+                self._at = start
         return frames
 
     def put_back(self, frames: Iterable[bytes]) -> None:
         """Have these, the last that were taken, taken again. Nothing was added and no other taken since."""
+        if not self._data:
+            self._data = b"".join(frames)
+            return
         self._at -= sum(map(len, frames))
         # What was taken is given up once it is more than what is left: that alone is counted.
         if 2 * self._at > len(self._data):

@@ -39,16 +39,6 @@ class Rounds:
         self._waiting = 0
         self._next: asyncio.Handle | None = None
 
-    def start(self) -> None:
-        """Renew the stretch in each turn of the running loop."""
-        loop = asyncio.get_running_loop()
-        if type(loop).__module__.partition(".")[0] == "uvloop":
-            # Its clock stands still for a turn of the loop. A callback in each turn, as for other loops, takes 7 % more
-            # processor time where each of 16 connections asks 16 questions at a time.
-            self._turns.clock = loop.time
-        else:
-            self._turns.on_begin = self._plan
-
     def __len__(self) -> int:
         return self._waiting
 
@@ -66,25 +56,25 @@ class Rounds:
     def _round(self) -> None:
         self._next = None
         turns = self._turns
+        turns.renew()
         if not self._waiting:
-            turns.renew()
             return
-        end = turns.begin()
+        end = perf_counter() + turns.seconds
         share = turns.seconds / self._waiting
         now = asyncio.get_running_loop().time()
         try:
             for _ in range(self._waiting):
                 waiting = self._take()
                 late = waiting.since is not None and now - waiting.since > self.patience
-                turns.end = end if late else min(end, perf_counter() + share)
+                turns.share = turns.left if late else share
                 waiting.go_on(late=late)
-                if turns.room < 0 or perf_counter() >= end:
+                # What it takes to send the answers counts as well.
+                if turns.room < 0 or turns.left < 0 or perf_counter() >= end:
                     break
         finally:
-            turns.end = end
             turns.crowded = self._waiting > 0
-            if self._waiting:
-                self._plan()
+            # Also where nobody waits any more: who comes next is to find a stretch that is not used up.
+            self._plan()
 
     def _take(self) -> Waiting:
         """The one whose turn it is; its address is behind all others then."""

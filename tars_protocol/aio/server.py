@@ -93,7 +93,6 @@ class Server:
 
     async def start(self) -> None:
         """Let callers in."""
-        self.rounds.start()
         self._acceptor.start(self._sockets)
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name=f"{self.name} deadlines")
 
@@ -110,6 +109,7 @@ class Server:
         self.turns.seconds = self.limits.turn_time
         # What a connection that is cut still had to send is given back in the next turn of the event loop at best.
         self.turns.answer_bytes = self.limits.max_buffered_bytes // 4
+        self.turns.renew()
         self.rounds.patience = self.limits.turn_timeout
 
     async def drain(self, seconds: float, farewell: float, hurry: asyncio.Event | None = None) -> None:

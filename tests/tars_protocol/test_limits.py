@@ -542,7 +542,7 @@ async def test_what_could_not_have_its_turn_is_not_told_that_it_waited_for_it() 
         peer.send(request("later", 1, iRequestId=1))
         await kinds.arrived.get()
         (connection,) = served.server._peers
-        served.server.turns.end = 1e-9  # others have used up the stretch
+        served.server.turns.left = served.server.turns.known_left = -1.0  # others have used up the stretch
         connection.data_received(request("add", 1, 2, iRequestId=2))
         waits = [connection.since is not None]
         connection.pause_writing()

@@ -96,7 +96,6 @@ def test_the_time_is_that_of_all_connections_together() -> None:
     assert second.receive(numbered(1)) == b""
     turns.renew()
     assert second.receive(b"") == warm
-    assert second.receive(numbered(1)) == reply(1, 0, b"").frame(2), "nobody had used the new one"
     assert second.receive(numbered(1)) == b""
     assert (first.held, second.held) == (0, ONE)
 
@@ -115,18 +114,29 @@ def test_nobody_is_decoded_for_before_those_that_wait_and_what_is_known_is_answe
     assert connection.receive(request("crash")) == b"", "one that comes alone waits too"
 
 
-def test_a_stretch_is_told_once_to_whoever_renews_it() -> None:
-    begun: list[int] = []
-    turns = Turns(3600, on_begin=lambda: begun.append(1))
+def test_what_a_single_look_up_answers_uses_up_nothing() -> None:
+    turns = Turns(3600, answer_bytes=1000)
     connection = Connection(CALLER, Handled(), lambda key: reply(1, 0, b"x") if b"add" in key else None, turns=turns)
     connection.receive(numbered(1))
     turns.renew()
-    begun.clear()
     connection.receive(numbered(1))
-    assert not begun, "nothing is told of what nearly every read is"
-    connection.receive(numbered(2))
+    assert (turns.left, turns.known_left, turns.room) == (3600, 5 * 3600, 1000)
     connection.receive(request("crash"))
-    assert begun == [1]
+    assert turns.left < 3600
+    connection.receive(numbered(2))
+    assert turns.known_left < 5 * 3600
+    assert turns.room < 1000
+
+
+def test_rows_of_known_answers_go_on_for_longer_than_what_is_to_be_decoded() -> None:
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), lambda key: reply(1, 0, b"x") if b"add" in key else None, turns=turns)
+    connection.receive(numbered(1))
+    turns.left = -1.0
+    assert ids(connection.receive(numbered(40))) == list(range(1, 41))
+    turns.known_left = -1.0
+    assert ids(connection.receive(numbered(40))) == [1], "as the time of one look-up is nobody's"
+    assert connection.held == len(numbered(40)) - len(numbered(1))
 
 
 def test_what_is_held_counts_until_it_is_answered_or_given_up() -> None:
@@ -308,7 +318,7 @@ def test_a_refusal_waits_for_its_turn_too_and_is_counted_once() -> None:
     turns = Turns(0)
     connection = Connection(CALLER, Handled(), turns=turns)
     connection.limit_rate(admit)
-    turns.end = 1e-9  # others have used up the stretch
+    turns.left = turns.known_left = -1.0  # others have used up the stretch
     assert connection.receive(numbered(1)) == b""
     assert (connection.held, len(asked)) == (ONE, 1)
     assert decode_response(connection.receive(b"")).code == ReturnCode.OVERLOAD
