@@ -15,11 +15,9 @@ from tars_protocol.connection import Connection, abandon
 from tars_protocol.constants import Version
 from tars_protocol.errors import FrameError
 from tars_protocol.refusals import RECONNECT_FRAME
+from tars_protocol.turns import Turns
 
 log = logging.getLogger(__name__)
-
-_WARN_AGAIN = 1.0
-"""Seconds until it is said again of an address that it asks too much."""
 
 
 class Host(Protocol):
@@ -28,6 +26,7 @@ class Host(Protocol):
     name: str
     limits: ServerLimits
     stats: ServerStats
+    turns: Turns
     rounds: Rounds
 
     def holds_changed(self, peer: Peer, by: int) -> None:
@@ -191,9 +190,19 @@ class Peer(asyncio.Protocol):
         connection = self.connection
         if self._blocked is not None or connection.full or self.transport.is_closing():
             return
+        turns = self._server.turns
+        refused = turns.refused
         connection.late = late
         self._answer(b"")
         connection.late = False
+        if turns.refused != refused and self.address.tell("late", asyncio.get_running_loop().time()):
+            log.warning(
+                "%s: requests of %s had to wait for more than %g s (turn_timeout) to be decoded, and are answered -9",
+                self._server.name,
+                self.address.name,
+                self._server.limits.turn_timeout,
+                extra=self._once_a_peer,
+            )
         self._set_reading()
         self._close_if_answered()
 
@@ -268,9 +277,7 @@ class Peer(asyncio.Protocol):
         stats.over_rate += 1
         enforced = limits.rate_limit is RateLimitMode.ENFORCE
         stats.rate_refused += enforced
-        if now - self.address.warned >= _WARN_AGAIN:
-            # Not of each of them, to be left out by the log: that would take as long as to answer.
-            self.address.warned = now
+        if self.address.tell("rate", now):
             log.warning(
                 "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
                 self._server.name,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits
 
+_TELL_AGAIN = 1.0
+"""Seconds."""
+
 
 class Address:
     """One peer address: ``connections`` that are open, and the requests that it may still send (``tokens``)."""
 
-    __slots__ = ("connections", "name", "seen", "tokens", "warned")
+    __slots__ = ("_told", "connections", "name", "seen", "tokens")
 
     def __init__(self, name: str, tokens: float, now: float) -> None:
         self.name = name
@@ -16,8 +19,16 @@ class Address:
         self.tokens = tokens
         self.seen = now
         """When ``tokens`` was right, on the clock that never jumps."""
-        self.warned = float("-inf")
-        """When it was last said of it that it asks too much, on the same clock."""
+        self._told: dict[str, float] = {}
+        """When something was last said of it, on the same clock."""
+
+    def tell(self, what: str, now: float) -> bool:
+        """Whether something is to be said of it now: once a second, as to make each line and to leave it out later
+        would take as long as to answer."""
+        if now - self._told.get(what, float("-inf")) < _TELL_AGAIN:
+            return False
+        self._told[what] = now
+        return True
 
 
 class Addresses:

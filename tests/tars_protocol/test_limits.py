@@ -339,7 +339,9 @@ async def test_addresses_have_their_turns_one_after_the_other() -> None:
 
 
 @on_every_loop
-async def test_what_has_waited_too_long_for_its_turn_is_answered_that_it_is_too_much() -> None:
+async def test_what_has_waited_too_long_for_its_turn_is_answered_that_it_is_too_much(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with serving(turn_time=0, turn_timeout=0) as served, connected(served) as peer:
         peer.send(b"".join(request("add", n, 0, iRequestId=n) for n in range(1, 401)))
         answers = [await peer.response() for _ in range(400)]
@@ -350,6 +352,9 @@ async def test_what_has_waited_too_long_for_its_turn_is_answered_that_it_is_too_
         await until(lambda: not len(served.server.rounds))
         peer.send(request("add", 1, 2))
         assert (await peer.response()).code == 0, "it had its turn at once"
+    (line,) = [record for record in caplog.records if "turn_timeout" in record.getMessage()]
+    assert line.getMessage().startswith("test: requests of 127.0.0.1 had to wait for more than 0 s")
+    assert line.limit_key == "127.0.0.1"  # type: ignore[attr-defined]
 
 
 @on_every_loop
