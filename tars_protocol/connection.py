@@ -230,11 +230,15 @@ class Connection:
                     heads = reply.heads
                     return heads[end - start] + data[start:end] + reply.tail if heads else b""
                 turns = self._turns
-                if turns.left >= 0 and not turns.crowded:
-                    began = perf_counter()
-                    answer = self._missed(data, key)
-                    turns.left -= perf_counter() - began
-                    return answer
+                if turns.left < 0 or turns.crowded:
+                    # It waits for its turn.
+                    self._frames.add(data)
+                    self.calm = False
+                    return b""
+                began = perf_counter()
+                answer = self._missed(data, key)
+                turns.left -= perf_counter() - began
+                return answer
         if self.error is not None:
             return b""
         turn = _ITS_OWN
