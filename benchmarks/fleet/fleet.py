@@ -70,9 +70,11 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def tarsnode(self, name: str, address: str = "") -> AsyncIterator[Tarsnode]:
         """That of a pod, or of one that had this address before."""
-        held = self._nodes.get(name)
-        if held is not None and not address:
-            yield held
+        if not address and self.size <= _HELD:
+            if name not in self._nodes:
+                # As late as this: a registry closes connections on which nothing comes.
+                await self._connect(name)
+            yield self._nodes[name]
             return
         async with Tarsnode(address or self.addresses[name], self.ports[self.registry_of(name)]) as node:
             yield node
@@ -125,7 +127,7 @@ class Fleet:
         self.waits.setdefault(phase, []).append(time.monotonic() - began)
         if not good and len(self.ports) > 1:
             self.changes[name] += 1
-            await self._connect(name)
+            await self.stop(name)
 
     async def everybody(self, phase: str, states: Iterable[str], names: list[str], within: float = 0.0) -> None:
         """Each reports these states one after the other, beginning at some moment within so many seconds."""
