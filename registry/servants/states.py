@@ -36,10 +36,10 @@ class StateSettings:
     """How reports are answered."""
 
     report_timeout: float = setting(
-        4.0,
+        3.5,
         "A tarsnode that reports waits so long for its state to be written, and is then told that it is not yet: its "
-        "own time-out is 6 s, and 2,000 that are told so in one moment take up to a second. The state is written all "
-        "the same.",
+        "own time-out is 6 s, and 2,000 that are told so in one moment take a second, more on a slow machine. The "
+        "state is written all the same.",
         unit="seconds",
         minimum=0.1,
     )

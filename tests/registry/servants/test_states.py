@@ -140,7 +140,7 @@ async def test_a_caller_waits_for_a_bounded_time_and_is_told_why_in_vain() -> No
     states = FakeStates(None)
     states.problem = "the API server can't be reached"
     code, text = await code_of(StateReports(states).answer(call()))
-    assert now() == 4.0
+    assert now() == 3.5
     assert (code, text) == (-99, f"the state of {POD} is not written yet, but will be: the API server can't be reached")
 
 
@@ -153,7 +153,7 @@ async def test_more_callers_than_may_wait_are_told_at_once_that_their_state_is_q
     assert [answer.done() for answer in answers] == [False] * 10 + [True] * 2
     assert len(states.reports) == 12
     assert {(await answer)[0] for answer in answers} == {-99}
-    assert now() == 4.0
+    assert now() == 3.5
     states.reports.clear()
     again = asyncio.create_task(code_of(reports.answer(call())))
     await asyncio.sleep(0.001)
