@@ -141,11 +141,10 @@ async def test_with_too_many_answers_under_way_a_connection_is_not_read_until_th
 async def test_answers_under_way_of_a_connection_that_is_lost_are_none_any_more() -> None:
     """Those that have not even begun give no warning either."""
     kinds = Kinds()
-    async with serving(kinds.dispatcher.handle) as served:
+    async with serving(kinds.dispatcher.handle, turn_time=3600) as served:
         async with connected(served) as peer:
             peer.send(b"".join(request("later", n, iRequestId=n + 1) for n in range(8)))
-            await kinds.arrived.get()
-            assert served.server.load.in_flight == 8
+            await until(lambda: served.server.load.in_flight == 8)
             peer.reset()
         await until(lambda: served.server.load.in_flight == 0)
         async with connected(served) as peer:

@@ -103,7 +103,7 @@ async def test_the_answers_of_one_read_are_one_write(monkeypatch: pytest.MonkeyP
         real(self, counting)
 
     monkeypatch.setattr(peer_module.Peer, "connection_made", connection_made)
-    async with serving() as served, connected(served) as peer:
+    async with serving(turn_time=3600) as served, connected(served) as peer:
         peer.send(request("add", 1, 2) * 20)
         size = 0
         for _ in range(20):
@@ -624,7 +624,7 @@ async def test_a_connection_that_was_ended_does_not_wait_for_ever_to_be_read() -
     huge = reply(1, 0, bytes(30_000_000)).frame(7)
     limits: dict[str, Any] = {"max_unsent_bytes": 1 << 30, "max_buffered_bytes": 1 << 30, "write_timeout": 30}
     loop = asyncio.get_running_loop()
-    async with serving(lambda data, key, caller: huge, **limits) as served:
+    async with serving(lambda data, key, caller: huge, turn_time=3600, **limits) as served:
         with socket.create_connection(("127.0.0.1", served.server.port)) as peer:
             peer.setblocking(False)
             await loop.sock_sendall(peer, request("add", 1, 2) + b"\x00\x00\x00\x00")
