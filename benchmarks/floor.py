@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from struct import Struct
 
 import uvloop
 
@@ -32,7 +33,7 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
 
     As the service it takes ids of any width.
     """
-    match, from_bytes, join = match_request_id, int.from_bytes, b"".join
+    match, length_at, join = match_request_id, Struct(">I").unpack_from, b"".join
     packet, tail = answer[4 : id_at - 1], answer[id_at + ID_BYTES :]
     heads = [b""] * 5
     for width, kind in ((0, 0x0C), (1, 0x00), (2, 0x01), (4, 0x02)):
@@ -55,24 +56,24 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
                 data = self.partial + data
                 self.partial = b""
             size = len(data)
-            if size >= 4 and from_bytes(data[:4], "big") == size:
+            if size >= 5 and length_at(data)[0] == size:
                 # One read, one whole frame.
                 found = match(data)
                 if found is None:
                     return
-                start, end = found.span(found.lastindex or 0)
-                self.write(heads[end - start] + data[start:end] + tail)
+                request_id = found[1]
+                self.write(heads[len(request_id)] + request_id + tail)
                 return
             out: list[bytes] = []
             at = 0
             while size - at >= 4:
-                length = from_bytes(data[at : at + 4], "big")
+                length = length_at(data, at)[0]
                 if at + length > size or length < 5:
                     break
                 found = match(data, at)
                 if found is not None:
-                    start, end = found.span(found.lastindex or 0)
-                    out += (heads[end - start], data[start:end], tail)
+                    request_id = found[1]
+                    out += (heads[len(request_id)], request_id, tail)
                 at += length
             if at < size:
                 self.partial = data[at:]

@@ -18,12 +18,13 @@ from array import array
 from collections.abc import Awaitable
 from typing import Final
 
+from jce.wire import COSTS
 from registry.answers import Answers
 from tars_protocol.connection import Caller
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.packets import request_id_span, trailer_at, trailer_fits
 
-_COSTLIEST: Final = 3
+_COSTLIEST: Final = max(COSTS)
 """Values that one byte of a frame may count for at most: so a frame of a third as many bytes is within the budget."""
 
 
@@ -45,7 +46,7 @@ class Alike:
             answers.stats.misses += 1
             return dispatcher.handle(data, key, caller)
         start, end = span
-        answer = answers.current(key)
+        answer = answers.find(key)
         if answer is None:
             # Counted here, not where it is looked up: a request that waits for its turn is looked up again.
             answers.stats.misses += 1
@@ -53,14 +54,15 @@ class Alike:
             if at is None or at == len(data) or answers.callers.in_requests:
                 return dispatcher.handle(data, key, caller)
             call = key[: at - len(data)]
-            if answers.knows(call) and trailer_fits(data[at:], dispatcher.max_values):
-                answer = answers.current(call)
-            if answer is None:
+            answer = answers.find(call)
+            if answer is None or not trailer_fits(data, at):
                 made = dispatcher.handle(data, key, caller)
                 answers.learn(key, call)
                 return made
             if self._seen.before(key):
                 answers.learn(call, key)
+        if not answers.renew(answer):
+            return dispatcher.handle(data, key, caller)
         return answer.heads[end - start] + data[start:end] + answer.tail if answer.heads else b""
 
 

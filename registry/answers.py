@@ -234,8 +234,9 @@ class Answers:
     def lookup(self, key: bytes) -> Answer | None:
         """The answer to a request that was seen before, if it is still as it was made.
 
-        One that has to be made again is not: that takes a thousand times as long, see :meth:`current`.
+        One that has to be made again is not: that takes a thousand times as long, see :meth:`find` and :meth:`renew`.
         """
+        # As in find, but without a call: this is the hot path.
         answer = self._young.raw.get(key)
         if answer is None:
             answer = self._old.raw.get(key)
@@ -247,26 +248,25 @@ class Answers:
         answer.tally.count += 1
         return answer
 
-    def current(self, key: bytes) -> Answer | None:
-        """The answer to a request that was seen before, made again where the table has changed since."""
+    def find(self, key: bytes) -> Answer | None:
+        """The answer to a request that was seen before, as it was when last given; not counted as given now."""
         answer = self._young.raw.get(key)
         if answer is None:
             answer = self._old.raw.get(key)
-            if answer is None:
-                return None
-            self._keep(key, answer)
+            if answer is not None:
+                self._keep(key, answer)
+        return answer
+
+    def renew(self, answer: Answer) -> bool:
+        """Give an answer that was found, made again where the table has changed since. False where that fails."""
         if answer.stamp is not answer.cell.stamp:
             try:
                 self._refresh(answer)
             except Exception:
                 # A bug: the longer way through the dispatcher meets it again, logs it and answers -99.
-                return None
+                return False
         answer.tally.count += 1
-        return answer
-
-    def knows(self, key: bytes) -> bool:
-        """True where a look-up of a raw key finds something."""
-        return key in self._young.raw or key in self._old.raw
+        return True
 
     def learn(self, known: bytes, key: bytes) -> None:
         """From now on look up ``key`` with the same result as ``known``, if there is one."""

@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import Final, Protocol
 
 from tars_protocol.errors import FrameError
-from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, FrameReader
-from tars_protocol.packets import Reply, match_request_id, request_id_span
+from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, MIN_FRAME_BYTES, FrameReader, length_at
+from tars_protocol.packets import Reply, request_id_span, split_request
 from tars_protocol.refusals import overloaded, speaks
 from tars_protocol.turns import Turns
 
@@ -69,8 +69,6 @@ _ITS_OWN, _OPEN, _FOR_KNOWN, _OVER = range(4)
 is used up; what is left of it for rows of known answers; nobody's, so that it has the time of one look-up."""
 
 _OVER_RATE: Final = "more requests a second than max_requests_per_peer"
-
-from_bytes = int.from_bytes
 
 
 class Load:
@@ -219,16 +217,16 @@ class Connection:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they came; the bytes to send for them. With none it is the turn of what is held."""
-        if self.calm and len(data) == from_bytes(data[:HEADER_BYTES], "big") <= self._max_frame:
+        if self.calm and MIN_FRAME_BYTES <= len(data) == length_at(data)[0] <= self._max_frame:
             # This is the hot path.
-            found = match_request_id(data)
+            found = split_request(data)
             if found is not None:
-                start, end = found.span(found.lastindex or 0)
-                key = self.scope + data[HEADER_BYTES : start - 1] + data[end:]
+                before, request_id, behind = found.groups()
+                key = self.scope + before + behind
                 reply = self._lookup(key)
                 if reply is not None:
                     heads = reply.heads
-                    return heads[end - start] + data[start:end] + reply.tail if heads else b""
+                    return heads[len(request_id)] + request_id + reply.tail if heads else b""
                 turns = self._turns
                 if turns.left < 0 or turns.crowded:
                     # It waits for its turn.
@@ -263,50 +261,61 @@ class Connection:
 
     def _answer(self, out: list[bytes], turn: int) -> None:
         """Put the answers to frames into ``out``, of as many as there may be now."""
-        scope, turns, frames = self.scope, self._turns, self._frames
-        screened = self._screened
+        turns, frames = self._turns, self._frames
+        most = room = min(self._max_unsent, turns.room)
+        if room < 0:
+            return
+        scope, max_frame, screened = self.scope, self._max_frame, self._screened
         lookup = unknown if screened else self._lookup
         began = perf_counter()
         until = began + (turns.share if turn == _ITS_OWN else turns.left)
         known_until = until if turn == _ITS_OWN else began + turns.known_left
         only_known = turn >= _FOR_KNOWN
-        at_a_time = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
-        most = room = min(self._max_unsent, turns.room)
-        while room >= 0 and (some := frames.take(at_a_time)):
-            left = iter(some)
-            for frame in left:
-                found = match_request_id(frame)
-                key = None
-                if found is not None:
-                    start, end = found.span(found.lastindex or 0)
-                    key = scope + frame[HEADER_BYTES : start - 1] + frame[end:]
-                    reply = lookup(key)
-                    if reply is not None:
-                        if reply.heads:
-                            out += (reply.heads[end - start], frame[start:end], reply.tail)
-                            room -= len(reply.tail)
-                            if room < 0:
-                                break
+        at_a_time = ahead = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
+        data, at, size = frames.data, frames.at, len(frames.data)
+        while size - at >= HEADER_BYTES:
+            # As FrameReader.end_of, but without a call.
+            length = length_at(data, at)[0]
+            stop = at + length
+            if stop > size or not MIN_FRAME_BYTES <= length <= max_frame:
+                break
+            found = split_request(data, at, stop)
+            key = None
+            if found is not None:
+                before, request_id, behind = found.groups()
+                key = scope + before + behind
+                reply = lookup(key)
+                if reply is not None:
+                    at = stop
+                    if reply.heads:
+                        out += (reply.heads[len(request_id)], request_id, reply.tail)
+                        room -= len(reply.tail)
+                        if room < 0:
+                            break
+                    ahead -= 1
+                    if ahead:
                         continue
-                answer = self._screen(frame, key, only_known) if screened else None
-                if answer is None:
-                    if only_known:
-                        left = iter((frame, *left))
+                    if turn == _OVER or perf_counter() >= known_until:
                         break
-                    answer = self._too_late(frame) if self.late else self._missed(frame, key)
-                out.append(answer)
-                room -= len(answer)
-                if self.error is not None:
-                    frames.clear()
-                    break
-                if room < 0 or self.outstanding >= self.max_outstanding or perf_counter() >= until:
-                    break
-            else:
-                if len(some) < at_a_time or (turn != _OVER and perf_counter() < known_until):
+                    ahead = at_a_time
                     continue
-            if self.error is None:
-                frames.put_back(left)
-            break
+            frame = data[at:stop]
+            answer = self._screen(frame, key, only_known) if screened else None
+            if answer is None:
+                if only_known:
+                    break
+                answer = self._too_late(frame) if self.late else self._missed(frame, key)
+            at = stop
+            out.append(answer)
+            room -= len(answer)
+            if self.error is not None or self.outstanding >= self.max_outstanding:
+                break
+            if room < 0 or turn == _OVER or perf_counter() >= until:
+                break
+        if self.error is not None:
+            frames.clear()
+        else:
+            frames.advance(at)
         spent = perf_counter() - began
         turns.left -= spent
         turns.known_left -= spent

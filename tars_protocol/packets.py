@@ -92,35 +92,44 @@ def decode_response(data: bytes, max_values: int = jce_wire.DEFAULT_MAX_VALUES) 
 # which the response then repeats as it is; anything else takes the longer way through the decoder. The servant's name
 # must follow, so that the bytes around the id tell where it was: else a request with cPacketType 1 before the id and
 # one with the same field, there of no meaning, behind it would be alike without their ids.
-match_request_id: Final = re.compile(
-    rb"""
-    .{4}                                        # length of the frame
+#
+# Each alternative here is what takes least: an empty one instead of "?", dots instead of a number of them. The head of
+# the id's value is looked at from behind, so that the value is one group whatever its width.
+_BEFORE_ID: Final = rb"""
     (?: \x10. | \x1c | \x11.. )                 # 1 iVersion
-    (?: \x2c | \x20. )?                         # 2 cPacketType
-    (?: \x3c | \x30. | \x31.. | \x32.{4} )?     # 3 iMessageType
-    (?: \x4c ()                                 # 4 iRequestId: 0,
-      | \x40 ([^\x00])                          #   8 bits,
-      | \x41 ( [^\x00\xff]. | \x00[\x80-\xff] | \xff[\x00-\x7f] )
-      | \x42 ( [^\x00\xff].{3} | \x00[^\x00].. | \x00\x00[\x80-\xff]. | \xff[^\xff].. | \xff\xff[\x00-\x7f]. )
+    (?: \x2c | \x20. | )                        # 2 cPacketType
+    (?: \x3c | \x30. | \x31.. | \x32.... | )    # 3 iMessageType
+"""
+_ID: Final = rb"""
+    [\x40\x41\x42\x4c]                          # 4 iRequestId, of
+    ( (?<=\x42)                                 #   32 bits,
+        (?: [^\x00\xff]... | \x00(?: [^\x00].. | \x00[\x80-\xff]. ) | \xff(?: [^\xff].. | \xff[\x00-\x7f]. ) )
+    | (?<=\x41)                                 #   16 bits,
+        (?: [^\x00\xff]. | \x00[\x80-\xff] | \xff[\x00-\x7f] )
+    | (?<=\x40) [^\x00]                         #   8 bits,
+    | (?<=\x4c)                                 #   none, for 0
     )
-    (?= [\x56\x57] )                            # 5 sServantName
-    """,
-    re.VERBOSE | re.DOTALL,
+"""
+
+split_request: Final = re.compile(
+    rb".... (" + _BEFORE_ID + rb")" + _ID + rb"( [\x56\x57] .* )", re.VERBOSE | re.DOTALL
 ).match
+"""Of a frame three groups: all between its length and the head of its request id, the id's value, all behind it.
 
+The width of the value (0, 1, 2 or 4 bytes) tells its type. None where the frame does not start as clients write it.
+"""
 
-"""Of a frame, the start up to its request id; the last group is the id's value, the first where that is 0."""
+match_request_id: Final = re.compile(rb"...." + _BEFORE_ID + _ID + rb"(?= [\x56\x57] )", re.VERBOSE | re.DOTALL).match
+"""The same where only the id's value matters, the one group."""
 
 
 def request_id_span(data: bytes) -> tuple[int, int] | None:
     """Where the value of a request's id is in its frame: start and end, the head byte before them not included.
 
-    The width (0, 1, 2 or 4 bytes) tells its type. None where the frame does not start as clients write it.
+    None where the frame does not start as clients write it.
     """
     match = match_request_id(data)
-    if match is None:
-        return None
-    return match.span(match.lastindex or 0)
+    return None if match is None else match.span(1)
 
 
 _TRAILER: Final = tuple_codec("RequestPacket behind sBuffer", tuple(f for f in fields_of(RequestPacket) if f.tag > 7))
@@ -129,6 +138,12 @@ _SERVANT_HEAD: Final = 0x56
 _FUNCTION_HEAD: Final = 0x66
 _BODY_HEADS: Final = b"\x7d\x00"
 _LENGTHS: Final = {jce_wire.INT8: 1, jce_wire.INT16: 2, jce_wire.INT32: 4}
+_TIME_OUTS: Final = {0x8C: 1, 0x80: 2, 0x81: 3, 0x82: 5}
+"""Bytes of iTimeout, by its head."""
+_MAP_HEADS: Final = b"\x98\xa8"
+_KEY_HEAD: Final = 0x06
+_VALUE_HEAD: Final = 0x16
+_MOST_INT8: Final = 127
 
 
 def trailer_at(data: bytes, id_end: int) -> int | None:
@@ -160,10 +175,47 @@ def trailer_at(data: bytes, id_end: int) -> int | None:
     return at if at <= len(data) else None
 
 
-def trailer_fits(trailer: bytes, max_values: int) -> bool:
-    """True where a request ends well with these bytes behind its body."""
+def trailer_fits(data: bytes, at: int) -> bool:
+    """True where a request ends well with the bytes of its frame from ``at`` on, see :func:`trailer_at`.
+
+    Values are not counted: give it frames only that can't hold more than they may.
+    """
+    return _trailer_as_usual(data, at) or _trailer_decodes(data[at:])
+
+
+def _trailer_as_usual(data: bytes, at: int) -> bool:
+    """True where the three fields are written as every known client does: in order, with short strings.
+
+    Nothing is built of them, which takes a seventh of the time. Strings may hold any bytes.
+    """
     try:
-        _TRAILER.decode(Reader(trailer, max_values))
+        at += _TIME_OUTS[data[at]]
+        for head in _MAP_HEADS:
+            if data[at] != head:
+                return False
+            if data[at + 1] == jce_wire.ZERO:
+                at += 2
+                continue
+            count = data[at + 2]
+            if data[at + 1] != jce_wire.INT8 or count > _MOST_INT8:
+                return False
+            at += 3
+            while count:
+                count -= 1
+                if data[at] != _KEY_HEAD:
+                    return False
+                at += 2 + data[at + 1]
+                if data[at] != _VALUE_HEAD:
+                    return False
+                at += 2 + data[at + 1]
+    except (IndexError, KeyError):
+        return False
+    return at == len(data)
+
+
+def _trailer_decodes(trailer: bytes) -> bool:
+    try:
+        _TRAILER.decode(Reader(trailer, max(jce_wire.COSTS) * len(trailer)))
     except DecodeError:
         return False
     return True

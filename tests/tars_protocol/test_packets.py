@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,9 @@ from tars_protocol.packets import (
     identify,
     reply,
     request_id_span,
+    split_request,
+    trailer_at,
+    trailer_fits,
 )
 from tests.support import golden
 from tests.support.jce_strategies import any_bytes, field_values, integer, mutations, spellings, texts
@@ -276,6 +280,59 @@ def test_a_one_way_call_and_a_normal_one_never_share_their_bytes_around_the_id()
 def test_looking_for_the_id_never_fails(data: bytes) -> None:
     request_id_span(frame(data))
     identify(data)
+
+
+@given(requests(), st.binary(max_size=20), st.binary(max_size=20))
+def test_a_request_is_split_within_its_frame_and_around_its_id(
+    packet: RequestPacket, before: bytes, behind: bytes
+) -> None:
+    """Whatever stands before and behind it in what was read."""
+    data = encode_request(packet)
+    start, end = request_id_span(data) or (0, 0)
+    found = split_request(before + data + behind, len(before), len(before) + len(data))
+    assert found is not None
+    assert found.groups() == (data[4 : start - 1], data[start:end], data[end:])
+
+
+@FEWER
+@given(spelled_requests(), st.integers(0, 40))
+def test_a_frame_that_ends_early_is_not_split_with_bytes_of_the_next(data: bytes, cut: int) -> None:
+    alone, within = split_request(data[:cut]), split_request(data, 0, cut)
+    assert (alone is None) == (within is None)
+    assert alone is None or within is None or alone.groups() == within.groups()
+
+
+# -- what follows a request's body ------------------------------------------------------------------------------------
+
+TEXTS = st.dictionaries(texts(), texts(), max_size=3)
+
+
+@given(requests(), TEXTS, TEXTS)
+def test_what_clients_write_behind_the_body_fits(
+    packet: RequestPacket, context: dict[str, str], status: dict[str, str]
+) -> None:
+    data = encode_request(replace(packet, sServantName="S", sFuncName="f", context=context, status=status))
+    at = trailer_at(data, (request_id_span(data) or (0, 0))[1])
+    assert at is not None
+    assert trailer_fits(data, at)
+
+
+@FEWER
+@given(requests(), TEXTS, st.data())
+def test_what_follows_the_body_fits_where_the_decoder_takes_it(
+    packet: RequestPacket, context: dict[str, str], data: st.DataObject
+) -> None:
+    whole = encode_request(replace(packet, sServantName="S", sFuncName="f", context=context))
+    at = trailer_at(whole, (request_id_span(whole) or (0, 0))[1])
+    assert at is not None
+    changed = whole[:at] + data.draw(mutations(whole[at:]))
+    try:
+        REQUEST.decode(changed[4:])
+        fits = True
+    except DecodeError:
+        fits = False
+    event(f"fits: {fits}")
+    assert trailer_fits(changed, at) == fits
 
 
 # -- who asks, of a packet that does not decode --------------------------------------------------------------------
