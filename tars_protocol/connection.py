@@ -273,7 +273,8 @@ class Connection:
         only_known = turn >= _FOR_KNOWN
         at_a_time = ahead = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
         data, at, size = frames.data, frames.at, len(frames.data)
-        while size - at >= HEADER_BYTES:
+        last = size - HEADER_BYTES
+        while at <= last:
             # As FrameReader.end_of, but without a call.
             length = length_at(data, at)[0]
             stop = at + length

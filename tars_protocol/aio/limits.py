@@ -93,10 +93,10 @@ class ServerLimits:
         reloadable=True,
     )
     send_buffer_bytes: int = setting(
-        128 << 10,
+        256 << 10,
         "The system's send buffer of a connection (SO_SNDBUF; Linux makes it twice that). Left to itself it grows to "
         "4 MiB, and a thousand peers that ask and never read would take the network memory of the whole machine. An "
-        "answer with 500 endpoints has 20 kB.",
+        "answer with 500 endpoints has 20 kB; where 16 of them do not fit, an answer costs twice as much.",
         unit="bytes",
         minimum=1,
         maximum=1 << 30,

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
 from tars_protocol.aio.peers import Address, admit
@@ -18,6 +18,10 @@ from tars_protocol.refusals import RECONNECT_FRAME
 from tars_protocol.turns import Turns
 
 log = logging.getLogger(__name__)
+
+_READ_AHEAD: Final = 1 << 12
+"""Bytes that may be held for turns while more is read: most turns come before more does, and to stop reading and begin
+again takes as long as to answer from what is kept."""
 
 
 class Host(Protocol):
@@ -42,8 +46,8 @@ class Host(Protocol):
 class Peer(asyncio.Protocol):
     """One connection's socket.
 
-    Nothing more is read from it while it does not read its answers, while frames wait for their turn, and while too
-    many of its answers are under way.
+    Nothing more is read from it while it does not read its answers, while more than a few frames wait for their turn,
+    and while too many of its answers are under way.
     """
 
     __slots__ = (
@@ -176,7 +180,7 @@ class Peer(asyncio.Protocol):
                 self._server.rounds.enter(self.address.name, self)
         else:
             self.since = None
-        pause = not ready or connection.held > 0 or self._ending is not None
+        pause = not ready or connection.held > _READ_AHEAD or self._ending is not None
         if pause != self._paused:
             self._paused = pause
             if pause:
