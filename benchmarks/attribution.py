@@ -44,7 +44,7 @@ class Inside:
 
     def connect(self, *, cached: bool = True) -> Connection:
         """A caller's connection; with ``cached`` off it decodes every request."""
-        lookup = self.answers.lookup if cached else unknown
+        lookup = self.answers.cache.lookup if cached else unknown
         scope = self.answers.scope(CALLER)
         # Nobody reads here: no answer waits for that.
         return Connection(CALLER, self.alike.handle, lookup, scope=scope, max_unsent_bytes=1 << 30)
@@ -76,7 +76,7 @@ def measure(endpoints: int) -> dict[str, float]:
     parts = {
         "a hit, from bytes to bytes": seconds_a_call(connection.receive, frames),
         "of that: to find the request id": seconds_a_call(request_id_span, frames) - nothing,
-        "of that: to look the answer up": seconds_a_call(lambda _: inside.answers.lookup(key), frames) - nothing,
+        "of that: to look the answer up": seconds_a_call(lambda _: inside.answers.cache.lookup(key), frames) - nothing,
         "16 hits in one read, each": seconds_a_call(connection.receive, _joined(frames, 16)) / 16,
         "a request of bytes not seen before": _once(connection, distinct),
     }

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
 
-from registry.answers import CacheLimits
 from registry.app import App, build
+from registry.cache import CacheLimits
 from registry.routing.hosts import EndpointHost
 from tests.fuzz import catalogue, drive
 from tests.fuzz.cases import Case

@@ -46,7 +46,7 @@ class Alike:
             answers.stats.misses += 1
             return dispatcher.handle(data, key, caller)
         start, end = span
-        answer = answers.find(key)
+        answer = answers.cache.find(key)
         if answer is None:
             # Counted here, not where it is looked up: a request that waits for its turn is looked up again.
             answers.stats.misses += 1
@@ -54,13 +54,13 @@ class Alike:
             if at is None or at == len(data) or answers.callers.in_requests:
                 return dispatcher.handle(data, key, caller)
             call = key[: at - len(data)]
-            answer = answers.find(call)
+            answer = answers.cache.find(call)
             if answer is None or not trailer_fits(data, at):
                 made = dispatcher.handle(data, key, caller)
-                answers.learn(key, call)
+                answers.cache.learn(key, call)
                 return made
             if self._seen.before(key):
-                answers.learn(call, key)
+                answers.cache.learn(call, key)
         if not answers.renew(answer):
             return dispatcher.handle(data, key, caller)
         return answer.heads[end - start] + data[start:end] + answer.tail if answer.heads else b""

@@ -1,29 +1,21 @@
-"""Answers as bytes: computed once for each question and table, sent as they are after that.
+"""Answers as bytes: computed once for each question and table, kept in the :mod:`registry.cache`, sent as they are.
 
-Two keys lead to an answer. Behind the raw key, the frame as it came without its request id, stands the question
-itself with the form of its answer, because callers' bytes differ for one question: old endpoint lists, node names.
-Only the first look-up of a raw key decodes a frame.
-
-An answer belongs to the server that it is about, through a cell. A change of that server gives the cell a new stamp;
-an answer that still has the old one is made again when it is next asked for. So a change costs nothing but the answers
-that depend on it, and a raw key stays good for as long as it is kept. A change of the routing policy gives every cell a
-new stamp, too; but an answer that it spares takes that over as it is.
+Only the first look-up of a request's bytes decodes them. What a change of the table makes stale is made again when it
+is next asked for. A change of the routing policy makes every answer stale, but one that it spares is not made again.
 
 The caller's group is part of the question, and of the scope before the raw key, where it was found once for the
 connection. The group of a question is read off the key that it is kept under: so a scope that is behind the policy, for
 the moment until it is renewed, leads to the answer of its old group and never spoils that of another.
-
-Memory is bounded by two generations: what is used moves to the young one; when that is full the old one is dropped.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from registry.cache import Answer, AnswerCache, CacheLimits, Cell, Form, Stamp, Tally
 from registry.routing.callers import CallerGroup, Callers
 from registry.routing.changes import PolicyHistory
 from registry.routing.groups import NO_GROUP
@@ -48,33 +40,9 @@ from tars_protocol.dispatch import Call
 from tars_protocol.interfaces import query as query_interface
 from tars_protocol.interfaces.query import QUERY, EndpointF
 from tars_protocol.packets import NO_REPLY, Reply, reply
-from tars_protocol.settings import setting
-
-_RAW_OVERHEAD: Final = 200
-"""Bytes that a raw key takes beside its own: two dict slots and the bytes object."""
-
-_ANSWER_OVERHEAD: Final = 1_000
-"""Bytes that an answer takes beside its frame and the text of its question: the objects around them."""
 
 SELF_TIMEOUT: Final = 6_000
 """``timeout`` of the registry's own endpoints, in ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
-    """What the kept answers may use up."""
-
-    cache_bytes: int = setting(
-        64 << 20,
-        "Memory for answers and the requests that lead to them, as estimated; what was not used for long goes first.",
-        unit="bytes",
-        minimum=0,
-    )
-    cache_entries: int = setting(
-        200_000,
-        "Requests and answers kept at most, however small they are.",
-        minimum=0,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,94 +64,14 @@ class SelfAddress:
         return None
 
 
-class _Stamp:
-    """When an answer was good: ``state`` of its server (another object after each change), ``policies`` before it.
-
-    Cells that nothing has happened to share one.
-    """
-
-    __slots__ = ("policies", "state")
-
-    def __init__(self, policies: int, state: object = None) -> None:
-        self.policies = policies
-        self.state = state or object()
-
-
-class _Cell:
-    """What ties answers to the server that they are about; ``stamp`` is another object after each change for them."""
-
-    __slots__ = ("__weakref__", "stamp")
-
-    def __init__(self, stamp: _Stamp) -> None:
-        self.stamp = stamp
-
-
-class Tally:
-    """How often one function was answered with one result."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What an answer's bytes depend on beside the question."""
-
-    version: int
-    message_type: int
-    one_way: bool
-    reached: str
-    """The address that the caller connected to, for the registry's own objects; "" for all others."""
-
-
-class Answer(Reply):
-    """A reply that is kept, and what is needed to make it again."""
-
-    __slots__ = ("cell", "form", "question", "stamp", "tally", "text_bytes")
-
-    def __init__(self, question: Question, form: _Form, cell: _Cell) -> None:
-        super().__init__((), b"")
-        self.question = question
-        self.form = form
-        self.cell = cell
-        self.stamp: _Stamp | None = None
-        self.tally = Tally()
-        self.text_bytes = _text_bytes(question)
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory that it takes."""
-        return self.size + self.text_bytes + _ANSWER_OVERHEAD
-
-
-class _Generation:
-    """Answers by raw key and by question, and the memory that they take."""
-
-    __slots__ = ("answers", "bytes", "raw")
-
-    def __init__(self) -> None:
-        self.raw: dict[bytes, Answer] = {}
-        self.answers: dict[tuple[Question, _Form], Answer] = {}
-        self.bytes = 0
-
-    def forget_raw(self) -> None:
-        """Forget which requests led to the answers; those stay."""
-        self.bytes -= sum(len(key) + _RAW_OVERHEAD for key in self.raw)
-        self.raw = {}
-
-
 @dataclass(slots=True)
-class CacheStats:
+class AnswerStats:
     """``misses`` are requests that were not known by their bytes; ``computed`` answers were made, or made again."""
 
     misses: int = 0
     decoded: int = 0
     """Of the answers given, those whose request had to be decoded: all others were hits."""
     computed: int = 0
-    dropped: int = 0
-    """Entries given up to stay within the limits."""
     spared: int = 0
     """Answers that a change of the policy might have touched, and did not."""
 
@@ -205,18 +93,13 @@ class Answers:
         self.callers = Callers(caller_group)
         self._naming = naming or Naming()
         self._self = self_address or SelfAddress()
-        limits = limits or CacheLimits()
-        # Two generations share the limits.
-        self._max_bytes = limits.cache_bytes // 2
-        self._max_entries = limits.cache_entries // 2
-        self._young = _Generation()
-        self._old = _Generation()
-        self._cells: WeakValueDictionary[ServerKey, _Cell] = WeakValueDictionary()
-        self._stamp = _Stamp(0)
+        self.cache = AnswerCache(limits or CacheLimits())
+        self._cells: WeakValueDictionary[ServerKey, Cell] = WeakValueDictionary()
+        self._stamp = Stamp(0)
         """Of all cells whose server has not changed since it was made."""
-        self._fixed = _Cell(self._stamp)
+        self._fixed = Cell(self._stamp)
         """For answers that no table changes: the registry's own objects."""
-        self.stats = CacheStats()
+        self.stats = AnswerStats()
         self.tallies: dict[tuple[str, str], Tally] = {}
         """Answers given, by function and result: ``found``, ``empty``, ``refused``, ``not_synchronised``."""
         store.subscribe(self._changed)
@@ -231,32 +114,6 @@ class Answers:
         local = b"" if self._self.host else caller.local.encode()
         return self.callers.scope(caller.peer) + local
 
-    def lookup(self, key: bytes) -> Answer | None:
-        """The answer to a request that was seen before, if it is still as it was made.
-
-        One that has to be made again is not: that takes a thousand times as long, see :meth:`find` and :meth:`renew`.
-        """
-        # As in find, but without a call: this is the hot path.
-        answer = self._young.raw.get(key)
-        if answer is None:
-            answer = self._old.raw.get(key)
-            if answer is None:
-                return None
-            self._keep(key, answer)
-        if answer.stamp is not answer.cell.stamp:
-            return None
-        answer.tally.count += 1
-        return answer
-
-    def find(self, key: bytes) -> Answer | None:
-        """The answer to a request that was seen before, as it was when last given; not counted as given now."""
-        answer = self._young.raw.get(key)
-        if answer is None:
-            answer = self._old.raw.get(key)
-            if answer is not None:
-                self._keep(key, answer)
-        return answer
-
     def renew(self, answer: Answer) -> bool:
         """Give an answer that was found, made again where the table has changed since. False where that fails."""
         if answer.stamp is not answer.cell.stamp:
@@ -268,12 +125,6 @@ class Answers:
         answer.tally.count += 1
         return True
 
-    def learn(self, known: bytes, key: bytes) -> None:
-        """From now on look up ``key`` with the same result as ``known``, if there is one."""
-        answer = self._young.raw.get(known) or self._old.raw.get(known)
-        if answer is not None:
-            self._keep(key, answer)
-
     def answer(self, call: Call) -> Answer:
         """The answer to a decoded call of one of the six look-ups; found by its raw key from now on."""
         object_id = parse_id(call.arguments[0])
@@ -284,19 +135,19 @@ class Answers:
             group = self.callers.group(call.key, call.caller.peer, request, asked_set)
         question = Question(lookup, object_id, argument, group)
         own = object_id is not None and self._self.find(object_id.app, object_id.server, object_id.servant, "")
-        form = _Form(
+        form = Form(
             request.iVersion,
             request.iMessageType,
             request.cPacketType == PacketType.ONE_WAY,
             call.caller.local if own and not self._self.host else "",
         )
-        answer = self._young.answers.get((question, form)) or self._old.answers.get((question, form))
+        answer = self.cache.find_made(question, form)
         if answer is None:
             answer = Answer(question, form, self._fixed if own else self._cell(question))
         if answer.stamp is not answer.cell.stamp:
             self._refresh(answer)
         if call.key is not None:
-            self._keep(call.key, answer)
+            self.cache.keep(call.key, answer)
         self.stats.decoded += 1
         answer.tally.count += 1
         return answer
@@ -315,24 +166,20 @@ class Answers:
         change = self.policies.change(policy)
         self.callers.use(policy, hosts)
         count = self.policies.count
-        now = {self._stamp: _Stamp(count, self._stamp.state)}
+        now = {self._stamp: Stamp(count, self._stamp.state)}
         for cell in list(self._cells.values()):
             if cell.stamp not in now:
-                now[cell.stamp] = _Stamp(count, cell.stamp.state)
+                now[cell.stamp] = Stamp(count, cell.stamp.state)
             cell.stamp = now[cell.stamp]
         self._stamp = now[self._stamp]
         if self.callers.asks_anew_after(change):
-            self._forget_raw()
+            self.cache.forget_requests()
         return self.callers.moved_by(change)
 
     def pods_moved(self) -> None:
         """Pods may be on other nodes now than ``hosts`` told when requests were looked at."""
         if self.callers.asks_anew_after_pods_moved:
-            self._forget_raw()
-
-    def _forget_raw(self) -> None:
-        for generation in (self._young, self._old):
-            generation.forget_raw()
+            self.cache.forget_requests()
 
     def _refresh(self, answer: Answer) -> None:
         """Bring an answer up to date: by making it again, unless only policies changed, which spare it."""
@@ -347,41 +194,19 @@ class Answers:
                 return
         self._compute(answer)
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- the table -----------------------------------------------------------------------------------------------------
 
-    def _keep(self, key: bytes, answer: Answer) -> None:
-        """Put an answer into the young generation, under its question and a raw key."""
-        young = self._young
-        named = (answer.question, answer.form)
-        own = len(key) + _RAW_OVERHEAD
-        cost = own if named in young.answers else own + answer.cost
-        if young.bytes + cost > self._max_bytes or len(young.raw) + len(young.answers) + 2 > self._max_entries:
-            cost = own + answer.cost
-            if cost > self._max_bytes or self._max_entries < 2:
-                return
-            self._turn()
-            young = self._young
-        if key not in young.raw:  # It is there after an answer that could not be made.
-            young.bytes += cost
-        young.answers[named] = answer
-        young.raw[key] = answer
-
-    def _turn(self) -> None:
-        """Make the young generation the old one, and drop that."""
-        self.stats.dropped += len(self._old.raw) + len(self._old.answers)
-        self._old, self._young = self._young, _Generation()
-
-    def _cell(self, question: Question) -> _Cell:
+    def _cell(self, question: Question) -> Cell:
         key = (question.id.app.lower(), question.id.server.lower()) if question.id else ("", "")
         known = self._cells.get(key)
         if known is not None:
             return known
-        made = self._cells[key] = _Cell(self._stamp)
+        made = self._cells[key] = Cell(self._stamp)
         return made
 
     def _changed(self, change: Change) -> None:
         if change.everything:
-            self._stamp = _Stamp(self.policies.count)
+            self._stamp = Stamp(self.policies.count)
             for cell in list(self._cells.values()):
                 cell.stamp = self._stamp
             return
@@ -390,17 +215,7 @@ class Answers:
             for name in names:
                 touched = self._cells.get(name)
                 if touched is not None:
-                    touched.stamp = _Stamp(self.policies.count)
-
-    @property
-    def entries(self) -> int:
-        """Raw keys and answers kept."""
-        return sum(len(g.raw) + len(g.answers) for g in (self._young, self._old))
-
-    @property
-    def kept_bytes(self) -> int:
-        """Memory that is kept, as estimated."""
-        return self._young.bytes + self._old.bytes
+                    touched.stamp = Stamp(self.policies.count)
 
     # -- computing -----------------------------------------------------------------------------------------------
 
@@ -433,13 +248,9 @@ class Answers:
         answer.heads, answer.tail = ((), b"") if form.one_way else (made.heads, made.tail)
         answer.stamp = answer.cell.stamp
         answer.tally = self.tallies.setdefault((question.lookup, result), Tally())
-        if (question, form) in self._young.answers:
-            self._young.bytes += answer.size - old_size
-            if self._young.bytes > self._max_bytes:
-                # Answers that grow, as the table fills, must not take more than there is by hits alone.
-                self._turn()
+        self.cache.resized(answer, answer.size - old_size)
 
-    def _selection(self, question: Question, form: _Form) -> Selection | None:
+    def _selection(self, question: Question, form: Form) -> Selection | None:
         """Who answers a question; None where that is not known yet."""
         if question.id is not None:
             own = self._self.find(question.id.app, question.id.server, question.id.servant, form.reached)
@@ -449,7 +260,7 @@ class Answers:
             return None
         return select(self._store.table, self._naming, question, self.policies.policy)
 
-    def _encode(self, lookup: Lookup, form: _Form, selection: Selection) -> Reply:
+    def _encode(self, lookup: Lookup, form: Form, selection: Selection) -> Reply:
         function = QUERY[lookup]
         active = tuple(map(_endpoint_f, selection.active))
         values: tuple[object, ...] = (active,)
@@ -457,14 +268,6 @@ class Answers:
             values = (selection.ret, active, tuple(map(_endpoint_f, selection.inactive)))
         body = FORMS[form.version].encode(function.results, values)
         return reply(form.version, form.message_type, body, servant=query_interface.SERVANT, function=function.name)
-
-
-def _text_bytes(question: Question) -> int:
-    """Memory of what the caller wrote, of any length: the id, its lower case in the cells, a station or set."""
-    texts = [question.argument]
-    if question.id is not None:
-        texts += [question.id.app, question.id.server] * 2 + [question.id.servant]
-    return sum(map(sys.getsizeof, texts))
 
 
 def _names_of_object(name: str) -> list[ServerKey]:

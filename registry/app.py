@@ -291,7 +291,9 @@ class App:
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _connect_query(self, caller: Caller) -> Connection:
-        return self._connect(caller, self.query, self._alike.handle, self.answers.lookup, self.answers.scope(caller))
+        return self._connect(
+            caller, self.query, self._alike.handle, self.answers.cache.lookup, self.answers.scope(caller)
+        )
 
     def _connect_registry(self, caller: Caller) -> Connection:
         return self._connect(caller, self.registry, self._registry.handle, unknown, b"")

@@ -21,7 +21,7 @@ import yaml
 
 from registry.admin.health import AdminLimits
 from registry.admin.logs import LogLimits
-from registry.answers import CacheLimits
+from registry.cache import CacheLimits
 from registry.kube.settings import ReflectorSettings, WriterSettings
 from registry.profile import ProfileLimits
 from registry.routing.hosts import EndpointHost

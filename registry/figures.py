@@ -66,9 +66,9 @@ def cache(answers: Answers) -> Cache:
         hits=given - answers.stats.decoded,
         misses=answers.stats.misses,
         computed=answers.stats.computed,
-        dropped=answers.stats.dropped,
-        entries=answers.entries,
-        bytes=answers.kept_bytes,
+        dropped=answers.cache.dropped,
+        entries=answers.cache.entries,
+        bytes=answers.cache.bytes,
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from registry.alike import Alike
-from registry.answers import Answers, CacheLimits
+from registry.answers import Answers
+from registry.cache import CacheLimits
 from registry.model import Kind, Pod, RoutingFacts, ServantSpec, Server
 from registry.routing.groups import Rule, parse_prefix
 from registry.routing.policy import Group, Policy, PolicyDocument, Station
@@ -85,7 +86,7 @@ class Registry:
     def _connect(self, peer: str) -> Connection:
         caller = Caller(peer, 40_000, "10.255.0.1", 17_890)
         scope = self.answers.scope(caller)
-        return Connection(caller, self._handle, self.answers.lookup, scope=scope)
+        return Connection(caller, self._handle, self.answers.cache.lookup, scope=scope)
 
     def near(self, server: int) -> Connection:
         """The connection of a caller in one of the groups of a server."""

@@ -66,7 +66,7 @@ def connection() -> Connection:
         store.synced(kind)
     answers = Answers(store, naming=Naming(EndpointHost.POD_IP), self_address=SelfAddress("", 17890, 17891))
     dispatcher = Dispatcher({SERVANT: query_servant(answers)})
-    return Connection(CALLER, dispatcher.handle, answers.lookup, scope=answers.scope(CALLER))
+    return Connection(CALLER, dispatcher.handle, answers.cache.lookup, scope=answers.scope(CALLER))
 
 
 @pytest.mark.parametrize("entry", [pytest.param(e, id=f"{n}-{label(e)}") for n, e in enumerate(REQUESTS)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jce.writer import heads, put_int
 from registry.alike import Seen
-from registry.answers import CacheLimits
+from registry.cache import CacheLimits
 from registry.routing.select import Lookup
 from tars_protocol.connection import Caller, Connection
 from tars_protocol.constants import PacketType, Version
@@ -51,14 +51,14 @@ def test_a_context_is_kept_when_it_comes_a_second_time() -> None:
     served = Served(hello())
     peer = served.connect()
     peer.ask(Lookup.ANY)
-    before = served.answers.entries
+    before = served.answers.cache.entries
     for number in range(20):
         peer.ask(Lookup.ANY, context=node(number))
-    assert served.answers.entries == before
+    assert served.answers.cache.entries == before
     for _ in range(2):
         for number in range(20):
             peer.ask(Lookup.ANY, context=node(number))
-    assert served.answers.entries == before + 20
+    assert served.answers.cache.entries == before + 20
     misses = served.answers.stats.misses
     peer.ask(Lookup.ANY, context=node(0))
     assert served.answers.stats.misses == misses
@@ -69,7 +69,7 @@ def test_a_request_that_waits_for_its_turn_is_missed_once() -> None:
     served = Served(hello())
     turns = Turns(0)
     peer = Connection(
-        Caller("10.0.0.1", 4000, "10.0.0.9", 17890), served.alike.handle, served.answers.lookup, turns=turns
+        Caller("10.0.0.1", 4000, "10.0.0.9", 17890), served.alike.handle, served.answers.cache.lookup, turns=turns
     )
     asked = [request(Lookup.ANY, HELLO, iTimeout=number) for number in range(1, 6)]
     out = peer.receive(b"".join(asked))
@@ -113,7 +113,7 @@ def test_a_cache_that_keeps_nothing_decodes_everything() -> None:
     peer = served.connect()
     for number in range(3):
         assert peer.ask(Lookup.ANY, context=node(number)).hosts[0]
-    assert (served.answers.stats.decoded, served.answers.entries) == (3, 0)
+    assert (served.answers.stats.decoded, served.answers.cache.entries) == (3, 0)
 
 
 def test_a_frame_that_may_be_over_the_budget_of_values_is_decoded() -> None:

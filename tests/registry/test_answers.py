@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 import registry.answers
-from registry.answers import CacheLimits, SelfAddress
+from registry.answers import SelfAddress
+from registry.cache import CacheLimits
 from registry.model import Kind, Object, ServantSpec, Server, Template, Upstream
 from registry.routing.hosts import EndpointHost, Naming
 from registry.routing.select import Endpoint, Lookup, Question, Selection, parse_id, select
@@ -408,7 +409,7 @@ def test_a_request_id_that_is_spelt_otherwise_is_answered_all_the_same(spelt: st
         answer = peer.send(frame)
         assert read_packet(answer)["iRequestId"] == number
         assert read_lists(Lookup.ANY, answer).hosts[0] == ACTIVE_HOSTS
-    assert (served.answers.stats.decoded, served.answers.entries) == (2, 0)
+    assert (served.answers.stats.decoded, served.answers.cache.entries) == (2, 0)
 
 
 def reordered(lookup: Lookup, moved: bytes, **header: Any) -> bytes:
@@ -534,20 +535,20 @@ def test_an_answer_that_has_to_be_made_again_is_not_made_by_a_look_up_and_not_de
     served = Served(hello())
     peer = served.connect()
     peer.send(with_old_lists(1))
-    key = next(iter(served.answers._young.raw))
+    key = next(iter(served.answers.cache._young.raw))
     served.store.upsert(hello(1, 0))
     computed = served.answers.stats.computed
-    assert served.answers.lookup(key) is None
+    assert served.answers.cache.lookup(key) is None
     assert (served.answers.stats.computed, served.answers.tallies[Lookup.ALL, "found"].count) == (computed, 1)
     turns = Turns(3600)
     turns.crowded = True
     caller, scope = peer.connection.caller, peer.connection.scope
-    connection = Connection(caller, served.alike.handle, served.answers.lookup, scope=scope, turns=turns)
+    connection = Connection(caller, served.alike.handle, served.answers.cache.lookup, scope=scope, turns=turns)
     assert connection.receive(with_old_lists(1)) == b""
     assert read_lists(Lookup.ALL, connection.receive(b""))[1:] == (tuple(peer.ask(Lookup.ALL)[1]), ())
     stats = served.answers.stats
     assert (stats.computed, stats.decoded, stats.misses) == (computed + 1, 2, 2), "the second is that of `ask`"
-    assert served.answers.lookup(key) is not None
+    assert served.answers.cache.lookup(key) is not None
 
 
 def test_a_server_without_names_is_answered_by_its_objects_name_and_followed() -> None:
@@ -615,9 +616,9 @@ def test_a_look_up_that_fails_is_answered_and_the_next_one_is_right(
     assert "ZeroDivisionError" in caplog.text
     found = peer.ask(Lookup.ANY, version=version)
     assert len(found[1]) == (1 if warm else 2)
-    bytes_then = served.answers.kept_bytes
+    bytes_then = served.answers.cache.bytes
     assert peer.ask(Lookup.ANY, version=version) == found
-    assert served.answers.kept_bytes == bytes_then
+    assert served.answers.cache.bytes == bytes_then
     assert served.dispatcher.stats.bugs == 3
 
 
@@ -633,15 +634,15 @@ def test_an_endpoint_that_does_not_fit_its_types_fails_alone() -> None:
 
 
 def within(served: Served, limits: CacheLimits) -> None:
-    assert served.answers.kept_bytes <= limits.cache_bytes
-    assert served.answers.entries <= limits.cache_entries
+    assert served.answers.cache.bytes <= limits.cache_bytes
+    assert served.answers.cache.entries <= limits.cache_entries
     counted_exactly(served)
 
 
 def counted_exactly(served: Served) -> None:
     """What was kept last is counted as what it is now, each entry once."""
-    young = served.answers._young
-    entries = sum(len(key) + registry.answers._RAW_OVERHEAD for key in young.raw)
+    young = served.answers.cache._young
+    entries = sum(len(key) + registry.cache._RAW_OVERHEAD for key in young.raw)
     assert young.bytes == entries + sum(answer.cost for answer in young.answers.values())
 
 
@@ -689,17 +690,17 @@ def test_answers_that_grow_stay_within_the_limits() -> None:
                 assert len(read_lists(Lookup.ANY, peer.send(frame))[1]) == count
                 counted_exactly(served)
                 # The answer that was just made may stand over the limit until the next one is.
-                assert served.answers.kept_bytes <= limits.cache_bytes + len(peer.send(frame)) + 1_500
+                assert served.answers.cache.bytes <= limits.cache_bytes + len(peer.send(frame)) + 1_500
 
 
 def test_an_answer_that_grows_is_counted_as_what_it_becomes() -> None:
     served = Served(hello(1, 0))
     peer = served.connect()
     frame = question(Lookup.ANY)
-    before = len(peer.send(frame)), served.answers.kept_bytes
+    before = len(peer.send(frame)), served.answers.cache.bytes
     for count in (300, 2):
         served.store.upsert(hello(count, 0))
-        after = len(peer.send(frame)), served.answers.kept_bytes
+        after = len(peer.send(frame)), served.answers.cache.bytes
         grown = after[0] - before[0]
         assert after[1] - before[1] == pytest.approx(grown, abs=20)
         counted_exactly(served)
@@ -720,7 +721,7 @@ def test_an_answer_that_could_not_be_made_once_is_counted_once(monkeypatch: pyte
 
     monkeypatch.setattr(registry.answers, "select", fail_once)
     assert peer.ask(Lookup.ANY).hosts == (ACTIVE_HOSTS, [])
-    assert served.answers.entries == 3, "the answer, and two keys: of the request and of its call alone"
+    assert served.answers.cache.entries == 3, "the answer, and two keys: of the request and of its call alone"
     counted_exactly(served)
 
 
@@ -733,7 +734,7 @@ def test_what_is_asked_for_again_and_again_stays() -> None:
         peer.ask(Lookup.ANY, f"Nobody.Server{number}.Obj")
         peer.ask(Lookup.ANY)
     assert served.answers.stats.decoded == 301
-    assert served.answers.stats.dropped > 400
+    assert served.answers.cache.dropped > 400
 
 
 def test_a_request_larger_than_the_cache_is_answered_and_not_kept() -> None:
@@ -741,7 +742,7 @@ def test_a_request_larger_than_the_cache_is_answered_and_not_kept() -> None:
     peer = served.connect()
     for _ in range(2):
         assert peer.ask(Lookup.ANY, context={"x": "y" * 10_000}).hosts[0] == ACTIVE_HOSTS
-    assert (served.answers.entries, served.answers.stats.decoded) == (0, 2)
+    assert (served.answers.cache.entries, served.answers.stats.decoded) == (0, 2)
 
 
 def _many_callers(number: int) -> bytes:
@@ -794,7 +795,7 @@ def test_the_estimate_of_memory_is_good_within_a_factor_of_two(make: Callable[[i
     # What differs in its context alone is kept when it comes a second time.
     frames = [make(number) for number in range(20, count + 20)] * 2
     gc.collect()
-    counted = served.answers.kept_bytes
+    counted = served.answers.cache.bytes
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -804,7 +805,7 @@ def test_the_estimate_of_memory_is_good_within_a_factor_of_two(make: Callable[[i
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    counted = served.answers.kept_bytes - counted
+    counted = served.answers.cache.bytes - counted
     assert taken / 2 <= counted <= taken * 2, f"counted {counted}, taken {taken}"
 
 
@@ -816,6 +817,39 @@ def test_questions_about_nothing_leave_nothing_behind() -> None:
         peer.ask(Lookup.ANY, f"Nobody{number}.Server.Obj")
         assert len(served.answers._cells) <= 101
     assert served.answers.tallies.keys() == {(Lookup.ANY, "empty")}
+
+
+def test_what_is_dropped_is_given_back_a_few_entries_at_a_time() -> None:
+    """A hundred thousand at once would hold everybody up; all are gone before the next are dropped."""
+    served = Served(hello(), limits=CacheLimits(cache_entries=4_000))
+    peer = served.connect()
+    cache, cells = served.answers.cache, served.answers._cells
+    steps = []
+    for number in range(5_000):
+        dropped, alive = cache.dropped, len(cells)
+        peer.ask(Lookup.ANY, f"Nobody{number}.Server.Obj")
+        steps.append(alive + 1 - len(cells))
+        if cache.dropped != dropped:
+            assert steps[-1] < 10
+            assert len(cache._dropped) <= 2
+    assert cache.dropped >= 6_000
+    assert max(steps) == 8
+    assert len(cells) <= 2_001
+
+
+def test_requests_that_are_forgotten_are_given_back_a_few_at_a_time_too() -> None:
+    served = Served(hello())
+    peer = served.connect()
+    for number in range(100):
+        peer.ask(Lookup.ANY, f"Nobody{number}.Server.Obj")
+    cache = served.answers.cache
+    cache.forget_requests()
+    assert (cache.entries, sum(map(len, cache._dropped))) == (100, 200), "two keys of each: the request, its call alone"
+    peer.ask(Lookup.ANY, "Nobody.Server.Obj")
+    assert 180 < sum(map(len, cache._dropped)) < 200
+    for number in range(20):
+        peer.ask(Lookup.ANY, f"Nobody{number}.Server.Obj")
+    assert cache._dropped == []
 
 
 @pytest.fixture
@@ -962,9 +996,9 @@ class Followed(RuleBasedStateMachine):
     @invariant()
     def stays_within_its_limits(self) -> None:
         if hasattr(self, "served"):
-            assert self.served.answers.entries <= self.limits.cache_entries
+            assert self.served.answers.cache.entries <= self.limits.cache_entries
             # The answer that was made last may stand over the limit.
-            assert self.served.answers.kept_bytes <= self.limits.cache_bytes + 3_000
+            assert self.served.answers.cache.bytes <= self.limits.cache_bytes + 3_000
             assert self.served.dispatcher.stats.bugs == 0
             counted_exactly(self.served)
 

@@ -358,9 +358,9 @@ def test_when_other_sets_are_in_a_group_the_same_bytes_ask_another_question() ->
     assert peer.ask(Lookup.ALL, status={"TARS_SETNAME": "app.sz.1"}).hosts == (["10.1.0.0"], [])
     rules = {number: (Rule(parse_prefix(f"10.{number}.0.0/16"), number),) for number in (1, 2)}
     groups = (Group(1, "g1", rules[1]), Group(2, "g2", rules[2], ("app.sz.*",)))
-    kept = served.answers.kept_bytes
+    kept = served.answers.cache.bytes
     assert served.answers.route(Policy(PolicyDocument(groups)), {}) is False
-    assert served.answers.kept_bytes < kept
+    assert served.answers.cache.bytes < kept
     assert peer.ask(Lookup.ALL, status={"TARS_SETNAME": "app.sz.1"}).hosts == (["10.2.0.0"], [])
 
 

@@ -16,7 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from registry.answers import Answers, CacheLimits
+from registry.answers import Answers
+from registry.cache import CacheLimits
 from registry.config import Config
 from registry.kube.resource import Session
 from registry.model import (
@@ -203,7 +204,7 @@ class RoutingMachine(RuleBasedStateMachine):
         for number, address in enumerate(PEERS):
             caller = Caller(address, 40_000 + number, "127.0.0.1", 17_890)
             self.peers.append(
-                Peer(Connection(caller, dispatcher.handle, self.answers.lookup, scope=self.answers.scope(caller)))
+                Peer(Connection(caller, dispatcher.handle, self.answers.cache.lookup, scope=self.answers.scope(caller)))
             )
         # What the cluster holds:
         self.good = ""

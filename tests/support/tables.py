@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from jce import Reader
 from registry.alike import Alike
-from registry.answers import Answers, CacheLimits, SelfAddress
+from registry.answers import Answers, SelfAddress
+from registry.cache import CacheLimits
 from registry.model import (
     Framework,
     Kind,
@@ -243,7 +244,7 @@ class Served:
         """A caller that came in on the address ``local``."""
         caller = Caller(peer, 40_000, local, 17_890)
         scope = self.answers.scope(caller)
-        return Peer(Connection(caller, self.alike.handle, self.answers.lookup, scope=scope))
+        return Peer(Connection(caller, self.alike.handle, self.answers.cache.lookup, scope=scope))
 
 
 # -- strategies: a small world, so that things meet ---------------------------------------------------------------
