@@ -21,6 +21,15 @@ NEEDS_MORE_THAN_PYTHON = ("alerts", "chart", "clients", "cluster", "image")
 """Markers of tests that need programs which .ci/run installs: there, a skip of one is a failure."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have the tests that need installed programs run one after another, beside the others.
+
+    They wait for clusters and containers most of the time; two clusters at once would be too much for two processors.
+    """
+    if any(item.get_closest_marker(name) for name in NEEDS_MORE_THAN_PYTHON):
+        item.add_marker(pytest.mark.xdist_group("installed programs"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """With CI=true, turn a skip of a test that needs installed programs into a failure."""

@@ -196,7 +196,11 @@ def test_a_bool_is_written_as_0_or_1(value: Any, data: str) -> None:
     assert jce.value_codec(schema.BOOL).encode((value,)).hex() == data
 
 
-@pytest.mark.parametrize("value", [bytearray(b"abcd"), memoryview(b"abcd"), memoryview(b"axbxcxdx")[::2]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [bytearray(b"abcd"), memoryview(b"abcd"), memoryview(b"axbxcxdx")[::2]],
+    ids=["a bytearray", "a view", "every other byte"],
+)
 def test_bytes_may_be_any_buffer(value: Any) -> None:
     assert jce.value_codec(schema.BYTES).encode((value,)).hex() == "0d000004" + b"abcd".hex()
 
@@ -252,7 +256,7 @@ def test_an_optional_value_that_does_not_fit_is_refused_too() -> None:
         assert encoding_error(codec, (value,)).path == "a"
 
 
-@pytest.mark.parametrize("values", [(), (1, 2, 3), None, 5, iter(())], ids=str)
+@pytest.mark.parametrize("values", [(), (1, 2, 3), None, 5, iter(())], ids=["0", "3", "None", "5", "an iterator"])
 def test_another_number_of_parameters_is_refused(values: Any) -> None:
     codec = jce.tuple_codec("call", [Field(0, "a", schema.INT8), Field(1, "b", schema.INT8)])
     error = encoding_error(codec, values)
