@@ -61,7 +61,7 @@ class Alike:
                 return made
             if self._seen.before(key):
                 answers.cache.learn(call, key)
-        if not answers.renew(answer):
+        if not answers.give(answer):
             return dispatcher.handle(data, key, caller)
         return answer.heads[end - start] + data[start:end] + answer.tail if answer.heads else b""
 

@@ -114,7 +114,7 @@ class Answers:
         local = b"" if self._self.host else caller.local.encode()
         return self.callers.scope(caller.peer) + local
 
-    def renew(self, answer: Answer) -> bool:
+    def give(self, answer: Answer) -> bool:
         """Give an answer that was found, made again where the table has changed since. False where that fails."""
         if answer.stamp is not answer.cell.stamp:
             try:

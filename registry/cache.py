@@ -153,7 +153,7 @@ class AnswerCache:
         return answer
 
     def find(self, key: bytes) -> Answer | None:
-        """The answer to a request that was seen before, stale or not; not counted as given."""
+        """The answer to a request that was seen before, stale or not; not counted as given. It is young again."""
         answer = self._young.raw.get(key)
         if answer is None:
             answer = self._old.raw.get(key)

@@ -211,9 +211,9 @@ class Connection:
         self._settle()
 
     @property
-    def completed(self) -> int:
+    def taken(self) -> int:
         """While it stays the same, ``waiting`` is of one frame."""
-        return self._frames.completed
+        return self._frames.taken
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they came; the bytes to send for them. With none it is the turn of what is held."""
@@ -271,7 +271,9 @@ class Connection:
         until = began + (turns.share if turn == _ITS_OWN else turns.left)
         known_until = until if turn == _ITS_OWN else began + turns.known_left
         only_known = turn >= _FOR_KNOWN
-        at_a_time = ahead = 1 if turn == _OVER else _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
+        at_a_time = ahead = _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
+        if turn == _OVER:
+            ahead, until, known_until = 1, began, began
         data, at, size = frames.data, frames.at, len(frames.data)
         last = size - HEADER_BYTES
         while at <= last:
@@ -296,7 +298,7 @@ class Connection:
                     ahead -= 1
                     if ahead:
                         continue
-                    if turn == _OVER or perf_counter() >= known_until:
+                    if perf_counter() >= known_until:
                         break
                     ahead = at_a_time
                     continue
@@ -311,7 +313,7 @@ class Connection:
             room -= len(answer)
             if self.error is not None or self.outstanding >= self.max_outstanding:
                 break
-            if room < 0 or turn == _OVER or perf_counter() >= until:
+            if room < 0 or perf_counter() >= until:
                 break
         if self.error is not None:
             frames.clear()

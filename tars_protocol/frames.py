@@ -32,12 +32,12 @@ class FrameReader:
 
     ``data`` from ``at`` on is what came and was not cut yet. Whoever cuts it, :meth:`feed` or, for speed, a connection
     itself, goes from frame to frame as long as they are whole (:meth:`end_of`) and tells how far it came
-    (:meth:`advance`).
+    (:meth:`advance`). While there is ``data``, nothing is held of a frame that is not complete.
 
     After a length that can't be, ``error`` is set and nothing more is taken: the stream has no place to go on from.
     """
 
-    __slots__ = ("_max", "_need", "_partial", "at", "completed", "data", "error")
+    __slots__ = ("_max", "_need", "_partial", "at", "data", "error", "taken")
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self._max = max_frame_bytes
@@ -47,7 +47,7 @@ class FrameReader:
         """A frame that is not complete."""
         self._need = HEADER_BYTES
         """How many bytes ``_partial`` must hold before there is anything to do."""
-        self.completed = 0
+        self.taken = 0
         """Bytes of the frames that were taken; tells whether one that is not complete is still the same."""
         self.error: FrameError | None = None
 
@@ -109,7 +109,9 @@ class FrameReader:
 
         Where no whole one begins there, what is left is kept until more comes, or refused.
         """
-        self.completed += at - self.at
+        if not self.data:
+            return
+        self.taken += at - self.at
         data = self.data
         left = len(data) - at
         if self.end_of(at):

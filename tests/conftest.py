@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -18,16 +20,23 @@ settings.register_profile(
 settings.load_profile("ci" if IN_CI else "default")
 
 NEEDS_MORE_THAN_PYTHON = ("alerts", "chart", "clients", "cluster", "image")
-"""Markers of tests that need programs which .ci/run installs: there, a skip of one is a failure."""
+"""Markers of tests that need programs which .ci/run installs (where a skip of one is a failure), and their folders."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Have the tests that need installed programs run one after another, beside the others.
+class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # its module has no types
+    """Test by test to whoever is free, but those of folders that need installed programs one after another.
 
     They wait for clusters and containers most of the time; two clusters at once would be too much for two processors.
     """
-    if any(item.get_closest_marker(name) for name in NEEDS_MORE_THAN_PYTHON):
-        item.add_marker(pytest.mark.xdist_group("installed programs"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "installed programs" if nodeid.split("/")[1] in NEEDS_MORE_THAN_PYTHON else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    """Where the tests run in several processes."""
+    return Schedule(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

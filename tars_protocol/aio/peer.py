@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
+import socket
 from collections.abc import Awaitable
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
 from tars_protocol.aio.peers import Address, admit
@@ -18,10 +20,6 @@ from tars_protocol.refusals import RECONNECT_FRAME
 from tars_protocol.turns import Turns
 
 log = logging.getLogger(__name__)
-
-_READ_AHEAD: Final = 1 << 12
-"""Bytes that may be held for turns while more is read: most turns come before more does, and to stop reading and begin
-again takes as long as to answer from what is kept."""
 
 
 class Host(Protocol):
@@ -46,21 +44,22 @@ class Host(Protocol):
 class Peer(asyncio.Protocol):
     """One connection's socket.
 
-    Nothing more is read from it while it does not read its answers, while more than a few frames wait for their turn,
-    and while too many of its answers are under way.
+    Nothing more is read from it while it does not read its answers, while frames wait for their turn, and while too
+    many of its answers are under way.
     """
 
     __slots__ = (
         "_blocked",
-        "_completed",
         "_ending",
         "_entered",
         "_gone",
         "_idle",
         "_paused",
+        "_reads",
         "_send_buffer",
         "_server",
         "_stalled",
+        "_taken",
         "_tasks",
         "_told",
         "_write",
@@ -76,14 +75,16 @@ class Peer(asyncio.Protocol):
     def __init__(self, server: Host, connection: Connection, address: Address) -> None:
         self.connection = connection
         self.address = address
-        self._send_buffer = 2 * server.limits.send_buffer_bytes
-        """What the system keeps of answers where the peer does not read; Linux makes it twice what is asked for."""
+        self._send_buffer = 0
+        """What the system keeps of answers where the peer does not read, known once it did not."""
+        self._reads = False
+        """It has read what it had to be waited for."""
         self._server = server
         self._idle = 0.0
         """Seconds without a byte."""
         self._stalled = 0.0
-        """Seconds since the frame began that is not complete; ``_completed`` tells that it is still the same one."""
-        self._completed = 0
+        """Seconds since the frame began that is not complete; ``_taken`` tells that it is still the same one."""
+        self._taken = 0
         self._blocked: float | None = None
         """Seconds since there is something that the system does not take, because the peer does not read; None while
         there is nothing."""
@@ -180,7 +181,7 @@ class Peer(asyncio.Protocol):
                 self._server.rounds.enter(self.address.name, self)
         else:
             self.since = None
-        pause = not ready or connection.held > _READ_AHEAD or self._ending is not None
+        pause = not ready or connection.held > 0 or self._ending is not None
         if pause != self._paused:
             self._paused = pause
             if pause:
@@ -246,12 +247,18 @@ class Peer(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read: take no more questions until it does."""
         self._blocked = 0.0
+        with contextlib.suppress(OSError):
+            self._send_buffer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self._set_reading()
         self._count()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._blocked = None
+        if not self._reads:
+            self._reads = True
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._server.limits.send_buffer_bytes)
         self._set_reading()
         self._count()
 
@@ -265,6 +272,10 @@ class Peer(asyncio.Protocol):
         self.connection.forget()
         self._tell(0)
         self._server.closed(self)
+
+    @property
+    def _socket(self) -> socket.socket:
+        return cast(socket.socket, self.transport.get_extra_info("socket"))
 
     # -- limits --------------------------------------------------------------------------------------------------
 
@@ -310,11 +321,11 @@ class Peer(asyncio.Protocol):
             # It is not the peer that is slow.
             return
         self._idle += passed
-        completed = self.connection.completed
-        if self.connection.waiting and completed == self._completed:
+        taken = self.connection.taken
+        if self.connection.waiting and taken == self._taken:
             self._stalled += passed
         else:
-            self._stalled, self._completed = 0.0, completed
+            self._stalled, self._taken = 0.0, taken
         if self._stalled > limits.frame_timeout:
             self.cut("frame_timeout")
         elif self.connection.silent and self._idle > limits.first_byte_timeout:

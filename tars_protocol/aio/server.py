@@ -209,7 +209,7 @@ class Server:
             self._turn_away("too_many_connections_of_peer", name, "max_connections_per_peer", most)
             return None
         try:
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes // 2)
             local = accepted.getsockname()
             caller = Caller(name, address[1], plain_address(local[0]), local[1])
             peer = Peer(self, self._connect(caller), known)

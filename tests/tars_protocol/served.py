@@ -20,19 +20,19 @@ class Watched(Connection):
 
     def __init__(self, caller: Caller, handle: Any, lookup: Lookup, **options: Any) -> None:
         super().__init__(caller, handle, lookup, **options)
-        self.taken = 0
+        self.received = 0
         self.changed = asyncio.Event()
 
     def receive(self, data: bytes) -> bytes:
         try:
             return super().receive(data)
         finally:
-            self.taken += len(data)
+            self.received += len(data)
             self.changed.set()
 
     async def has_taken(self, total: int) -> None:
         """Wait until so many bytes came in."""
-        while self.taken < total:
+        while self.received < total:
             self.changed.clear()
             await self.changed.wait()
 

@@ -149,18 +149,18 @@ def test_memory_is_given_back_after_a_large_frame() -> None:
         tracemalloc.stop()
 
 
-def test_completed_grows_with_every_frame_that_came_in_pieces() -> None:
+def test_taken_grows_with_every_frame_that_came_in_pieces() -> None:
     """So that one who looks now and then can tell a frame that stalls from several that each came half."""
     reader = FrameReader()
     whole = frame(b"abc")
     reader.feed(whole[:3])
-    assert (reader.completed, reader.waiting) == (0, 3)
+    assert (reader.taken, reader.waiting) == (0, 3)
     reader.feed(whole[3:] + whole[:5])
-    assert (reader.completed, reader.waiting) == (len(whole), 5)
+    assert (reader.taken, reader.waiting) == (len(whole), 5)
     reader.feed(whole[5:])
-    assert (reader.completed, reader.waiting) == (2 * len(whole), 0)
+    assert (reader.taken, reader.waiting) == (2 * len(whole), 0)
     reader.feed(whole * 3)
-    assert (reader.completed, reader.waiting) == (5 * len(whole), 0)
+    assert (reader.taken, reader.waiting) == (5 * len(whole), 0)
 
 
 @given(PACKETS, st.binary(max_size=12), CUTS, st.data())
@@ -201,3 +201,16 @@ def test_no_more_is_kept_than_twice_what_is_counted_once_some_were_taken() -> No
     reader.advance(reader.end_of(0))
     assert reader.uncut == 3 * len(small)
     assert len(reader.data) <= 2 * reader.uncut
+
+
+def test_a_frame_that_is_not_complete_stays_so_where_nothing_was_cut() -> None:
+    """To go on with nothing must not have the next byte copy all of it."""
+    reader = FrameReader()
+    whole = frame(bytes(1_000))
+    reader.add(whole[:-2])
+    reader.advance(0)
+    need = reader._need
+    reader.advance(0)
+    assert (reader._need, reader.waiting, need) == (len(whole), len(whole) - 2, len(whole))
+    assert not reader.add(whole[-2:-1])
+    assert reader.feed(whole[-1:]) == [whole]
