@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.scheduler import LoadScopeScheduling
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -20,23 +18,7 @@ settings.register_profile(
 settings.load_profile("ci" if IN_CI else "default")
 
 NEEDS_MORE_THAN_PYTHON = ("alerts", "chart", "clients", "cluster", "image")
-"""Markers of tests that need programs which .ci/run installs (where a skip of one is a failure), and their folders."""
-
-
-class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # its module has no types
-    """Test by test to whoever is free, but those of folders that need installed programs one after another.
-
-    They wait for clusters and containers most of the time; two clusters at once would be too much for two processors.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "installed programs" if nodeid.split("/")[1] in NEEDS_MORE_THAN_PYTHON else nodeid
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
-    """Where the tests run in several processes."""
-    return Schedule(config, log)
+"""Markers of tests that need programs which .ci/run installs: there, a skip of one is a failure."""
 
 
 @pytest.hookimpl(wrapper=True)
