@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tars_protocol.aio import accept as accept_module
+from tars_protocol.aio import peer as peer_module
 from tars_protocol.aio import server as server_module
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits
 from tars_protocol.aio.listen import BACKLOG
@@ -335,6 +336,49 @@ async def test_addresses_have_their_turns_one_after_the_other() -> None:
         for peer in many:
             for _ in range(25):
                 await peer.frame()
+
+
+async def _always_three_open(peer: Peer, count: int) -> None:
+    """Ask so many questions, one for each answer; leave three that are not answered."""
+    for number in range(1, 4):
+        peer.send(request("add", number, 0, iRequestId=number))
+    for number in range(4, 4 + count):
+        assert (await peer.response()).code == 0
+        peer.send(request("add", number, 0, iRequestId=number))
+
+
+@on_every_loop
+async def test_who_always_has_questions_open_has_not_waited_since_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all that it asks were too late once it had gone on for so long."""
+    since: set[float | None] = set()
+    go_on = peer_module.Peer.go_on
+
+    def watched(self: peer_module.Peer, *, late: bool) -> None:
+        since.add(self.since)
+        go_on(self, late=late)
+
+    monkeypatch.setattr(peer_module.Peer, "go_on", watched)
+    async with serving(turn_time=0, turn_timeout=1000) as served, connected(served) as peer:
+        await _always_three_open(peer, 60)
+        assert len(since) > 10
+
+
+@on_every_loop
+async def test_who_always_has_questions_open_is_asked_to_reconnect_too() -> None:
+    async with serving(turn_time=0, turn_timeout=1000) as served, connected(served) as peer:
+        await _always_three_open(peer, 10)
+        draining = await _draining(served.server)
+        asked, answered = 13, 10
+        while (found := await peer.response()).description != "_reconnect_":
+            assert found.code == 0
+            answered += 1
+            asked += 1
+            peer.send(request("add", 1, 0, iRequestId=asked))
+        while answered < asked:
+            assert (await peer.response()).code == 0
+            answered += 1
+        await peer.close()
+        await draining
 
 
 @on_every_loop
