@@ -5,8 +5,8 @@ writes once a read. No look-up, no limits, no deadlines, no metrics, no logs: wh
 its features cost.
 
 It is tuned as hard as the service: each way of writing here was chosen by measuring. A BufferedProtocol took 6 % more
-at 16 x 1 and writelines instead of one piece 3 % more. Comparing the bytes before the id with one known form took 7 %
-less than the regular expression, but that would be a floor for one client alone.
+at 16 x 1 and writelines instead of one piece 3 % more. Comparing the bytes before the id with one known form takes less
+than the regular expression, but that would be a floor for one client alone.
 """
 
 from __future__ import annotations
