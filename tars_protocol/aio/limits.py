@@ -94,10 +94,10 @@ class ServerLimits:
     )
     send_buffer_bytes: int = setting(
         256 << 10,
-        "The system's send buffer of a connection (SO_SNDBUF; Linux makes it twice that) once its peer has read what "
-        "did not fit; half of it before. Left to itself it grows to 4 MiB, and a thousand peers that ask and never "
-        "read would take the network memory of the whole machine. An answer with 500 endpoints has 20 kB, and of rows "
-        "of them that do not fit each costs twice as much.",
+        "The system's send buffer of a connection (SO_SNDBUF; Linux gives net.core.wmem_max at most, and twice what it "
+        "gives) once its peer has read what did not fit; half of it before. Left to itself it grows to 4 MiB, and a "
+        "thousand peers that ask and never read would take the network memory of the whole machine. An answer with 500 "
+        "endpoints has 20 kB; in rows of 16, which do not fit into half of it, each costs half as much again there.",
         unit="bytes",
         minimum=1,
         maximum=1 << 30,

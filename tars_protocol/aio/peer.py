@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Protocol, cast
 
 from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
-from tars_protocol.aio.peers import Address, admit
+from tars_protocol.aio.peers import Address, may_ask
 from tars_protocol.aio.rounds import Rounds
 from tars_protocol.connection import Connection, abandon
 from tars_protocol.constants import Version
@@ -285,23 +285,8 @@ class Peer(asyncio.Protocol):
         self.connection.limit_rate(self._admit if limited else None)
 
     def _admit(self) -> bool:
-        limits, stats = self._server.limits, self._server.stats
-        now = asyncio.get_running_loop().time()
-        if admit(self.address, limits, now):
-            return True
-        stats.over_rate += 1
-        enforced = limits.rate_limit is RateLimitMode.ENFORCE
-        stats.rate_refused += enforced
-        if self.address.tell("rate", now):
-            log.warning(
-                "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
-                self._server.name,
-                self.address.name,
-                limits.max_requests_per_peer,
-                "what is above is answered -9" if enforced else "it is answered all the same",
-                extra=self._once_a_peer,
-            )
-        return not enforced
+        server = self._server
+        return may_ask(self.address, server.name, server.limits, server.stats, asyncio.get_running_loop().time())
 
     def check_deadlines(self, passed: float) -> None:
         """Cut the connection where a deadline has passed; ``passed`` seconds have gone by since the last look."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tars_protocol.aio.limits import RateLimitMode, ServerLimits
+import logging
+
+from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
+
+log = logging.getLogger(__name__)
 
 _TELL_AGAIN = 1.0
 """Seconds."""
@@ -71,6 +75,25 @@ def admit(address: Address, limits: ServerLimits, now: float) -> bool:
     admitted = tokens >= 1
     address.tokens, address.seen = tokens - admitted, now
     return admitted
+
+
+def may_ask(address: Address, server: str, limits: ServerLimits, stats: ServerStats, now: float) -> bool:
+    """True where one more request is to be answered. What is above the rate is counted, and told of the address."""
+    if admit(address, limits, now):
+        return True
+    stats.over_rate += 1
+    enforced = limits.rate_limit is RateLimitMode.ENFORCE
+    stats.rate_refused += enforced
+    if address.tell("rate", now):
+        log.warning(
+            "%s: %s asks more than %g times a second (max_requests_per_peer); %s",
+            server,
+            address.name,
+            limits.max_requests_per_peer,
+            "what is above is answered -9" if enforced else "it is answered all the same",
+            extra={"limit_key": address.name},
+        )
+    return not enforced
 
 
 def _burst(limits: ServerLimits) -> float:
