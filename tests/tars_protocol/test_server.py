@@ -11,8 +11,8 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
 
@@ -672,14 +672,21 @@ async def test_unread_answers_of_all_connections_together_are_bounded() -> None:
         await peer.rest()
 
 
-@on_every_loop
-async def test_what_the_system_holds_for_a_peer_that_does_not_read_counts_too(blocked: Any) -> None:
+@asynccontextmanager
+async def deaf(blocked: Callable[[], Awaitable[None]]) -> AsyncIterator[tuple[Served, Peer]]:
+    """A peer that has asked for more than it reads, of a server with small send buffers."""
     async with (
         serving(lambda data, key, caller: BIG, max_buffered_bytes=1 << 30, send_buffer_bytes=65_536) as served,
         connected(served) as peer,
     ):
         unread(peer)
         await blocked()
+        yield served, peer
+
+
+@on_every_loop
+async def test_what_the_system_holds_for_a_peer_that_does_not_read_counts_too(blocked: Any) -> None:
+    async with deaf(blocked) as (served, peer):
         served.pass_time(0)
         (connection,) = served.server._peers
         unsent = connection.transport.get_write_buffer_size()
@@ -705,12 +712,7 @@ async def test_the_system_s_send_buffer_of_a_connection_is_bounded() -> None:
 @on_every_loop
 async def test_a_peer_that_has_read_what_did_not_fit_gets_the_whole_send_buffer(blocked: Any) -> None:
     """Those that never read take no more than half of it."""
-    async with (
-        serving(lambda data, key, caller: BIG, max_buffered_bytes=1 << 30, send_buffer_bytes=65_536) as served,
-        connected(served) as peer,
-    ):
-        unread(peer)
-        await blocked()
+    async with deaf(blocked) as (served, peer):
         (connection,) = served.server._peers
         sock = connection.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 65_536
