@@ -22,7 +22,7 @@ from registry.table import TableStore
 from tars_protocol.connection import Caller, Connection, unknown
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces.query import SERVANT
-from tars_protocol.packets import request_id_span
+from tars_protocol.packets import KEY_ID, request_id_span
 
 CALLS: Final = 20_000
 ROUNDS: Final = 7
@@ -70,7 +70,7 @@ def measure(endpoints: int) -> dict[str, float]:
     distinct = [question(object_id(0), FIRST_ID, node_name=f"10.{number:08d}") for number in range(CALLS // ROUNDS)]
     span = request_id_span(frames[0])
     assert span is not None
-    key = inside.answers.scope(CALLER) + frames[0][4 : span[0] - 1] + frames[0][span[1] :]
+    key = inside.answers.scope(CALLER) + frames[0][4 : span[0] - 1] + KEY_ID + frames[0][span[1] :]
     connection.receive(frames[0])
     nothing = seconds_a_call(lambda _: None, frames)
     parts = {

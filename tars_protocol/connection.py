@@ -2,8 +2,8 @@
 
 There is one way in, :meth:`Connection.receive`: each frame without its request id is the key for ``lookup``, which the
 server injects; what it finds is a whole answer but for the request id. Only a frame that it does not know is handed to
-``handle`` to be decoded. Nearly every read is one whole frame whose answer is known: that takes the first lines of
-``receive``, and no other.
+``handle`` to be decoded. Nearly every read is one whole frame, laid out as the one before it, whose answer is known:
+that takes the first lines of ``receive``, and no other.
 
 Everything here can be driven with whole reads or one byte at a time, with the same result.
 """
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, MIN_FRAME_BYTES, FrameReader, length_at
-from tars_protocol.packets import Reply, request_id_span, split_request
+from tars_protocol.packets import KEY_ID, SERVANT_HEADS, Reply, layout_of, split_request
 from tars_protocol.refusals import overloaded, speaks
 from tars_protocol.turns import Turns
 
@@ -40,7 +40,8 @@ class Refused(FrameError):
 
 
 Lookup = Callable[[bytes], Reply | None]
-"""From a frame without length and request id (behind the connection's scope) to its answer, if that is known."""
+"""From a frame without its length, and with 0 for its request id (behind the connection's scope), to its answer, if that
+is known."""
 
 
 class Handler(Protocol):
@@ -117,9 +118,12 @@ class Connection:
         "_admitted",
         "_frames",
         "_handle",
+        "_layout",
         "_lookup",
         "_max_frame",
         "_max_unsent",
+        "_prefix",
+        "_scope",
         "_screened",
         "_turns",
         "caller",
@@ -130,7 +134,6 @@ class Connection:
         "max_outstanding",
         "outstanding",
         "pending",
-        "scope",
         "version",
     )
 
@@ -174,7 +177,18 @@ class Connection:
         """What would have to be decoded is answered -9 instead, for it has waited too long."""
         self._lookup = lookup
         self._max_unsent = max_unsent_bytes
-        self.scope = scope
+        self._scope = scope
+        self._learn(b"", 0)
+
+    @property
+    def scope(self) -> bytes:
+        """What stands before every key."""
+        return self._scope
+
+    @scope.setter
+    def scope(self, scope: bytes) -> None:
+        self._scope = scope
+        self._learn(b"", 0)
 
     @property
     def waiting(self) -> int:
@@ -217,93 +231,134 @@ class Connection:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes as they came; the bytes to send for them. With none it is the turn of what is held."""
-        if self.calm and MIN_FRAME_BYTES <= len(data) == length_at(data)[0] <= self._max_frame:
+        into, unpack, start, low, high = self._layout
+        if self.calm and len(data) > into:
             # This is the hot path.
-            found = split_request(data)
-            if found is not None:
-                before, request_id, behind = found.groups()
-                key = self.scope + before + behind
+            length, head, request_id = unpack(data)
+            if head == start and low < request_id < high and length == len(data) <= self._max_frame:
+                key = self._prefix + data[into:]
                 reply = self._lookup(key)
                 if reply is not None:
                     heads = reply.heads
                     return heads[len(request_id)] + request_id + reply.tail if heads else b""
-                turns = self._turns
-                if turns.left < 0 or turns.crowded:
-                    # It waits for its turn.
-                    self._frames.add(data)
-                    self.calm = False
-                    return b""
-                began = perf_counter()
-                answer = self._missed(data, key)
-                turns.left -= perf_counter() - began
-                return answer
+                if data[into] in SERVANT_HEADS:
+                    return self._alone(data, key)
         if self.error is not None:
             return b""
-        turn = _ITS_OWN
-        if data:
-            waits = not self.calm and self._frames.uncut
-            if not self._frames.add(data) or waits:
-                self.calm = False
-                return b""
-            turns = self._turns
-            if turns.room < 0 or turns.known_left < 0:
-                turn = _OVER
-            else:
-                turn = _FOR_KNOWN if turns.left < 0 or turns.crowded else _OPEN
+        frames = self._frames
+        at = 0
+        if not data:
+            data, at, turn = frames.data, frames.at, _ITS_OWN
+        else:
+            if not self.calm:
+                waits = frames.uncut
+                if not frames.add(data) or waits:
+                    return b""
+                data = frames.data
+            turn = self._turn()
         out: list[bytes] = []
-        self._answer(out, turn)
-        self._settle()
+        at = self._answer(out, data, at, turn)
+        if not self.calm or at < len(data):
+            self._keep(data, at)
         return b"".join(out)
 
     def forget(self) -> None:
         """Give up what is held: the connection is gone."""
         self._frames.clear()
 
-    def _answer(self, out: list[bytes], turn: int) -> None:
-        """Put the answers to frames into ``out``, of as many as there may be now."""
-        turns, frames = self._turns, self._frames
-        most = room = min(self._max_unsent, turns.room)
+    def _turn(self) -> int:
+        """In whose time to answer what came just now."""
+        turns = self._turns
+        turns.look()
+        if turns.room < 0 or turns.known_left < 0:
+            return _OVER
+        return _FOR_KNOWN if turns.left < 0 or turns.crowded else _OPEN
+
+    def _keep(self, data: bytes, at: int) -> None:
+        """Hold what was not answered, from ``at`` on, unless the connection is over; find out how things are."""
+        frames = self._frames
+        if self.calm:
+            frames.add(data)
+        if self.error is not None:
+            frames.clear()
+        else:
+            frames.advance(at)
+            self.error = frames.error
+        self._settle()
+
+    def _answer(self, out: list[bytes], data: bytes, at: int, turn: int) -> int:
+        """Put the answers to the frames from ``at`` on into ``out``, of as many as there may be now; where it ended."""
+        turns = self._turns
+        room = turns.room
         if room < 0:
-            return
-        scope, max_frame, screened = self.scope, self._max_frame, self._screened
+            return at
+        if room > self._max_unsent:
+            room = self._max_unsent
+        most = room
+        max_frame, screened = self._max_frame, self._screened
         lookup = unknown if screened else self._lookup
         began = perf_counter()
-        until = began + (turns.share if turn == _ITS_OWN else turns.left)
-        known_until = until if turn == _ITS_OWN else began + turns.known_left
+        if turn == _ITS_OWN:
+            until = known_until = began + turns.share
+            at_a_time = ahead = _IN_ITS_TURN
+        else:
+            until, known_until = began + turns.left, began + turns.known_left
+            at_a_time = ahead = _AT_A_TIME
+            if turn == _OVER:
+                ahead, until, known_until = 1, began, began
         only_known = turn >= _FOR_KNOWN
-        at_a_time = ahead = _IN_ITS_TURN if turn == _ITS_OWN else _AT_A_TIME
-        if turn == _OVER:
-            ahead, until, known_until = 1, began, began
-        data, at, size = frames.data, frames.at, len(frames.data)
+        size = len(data)
         last = size - HEADER_BYTES
+        (into, unpack, start, low, high), prefix = self._layout, self._prefix
+        usual_until = size - into
+        key: bytes | None = None
+        reply: Reply | None = None
+        request_id, asked, again = b"", b"", 0
         while at <= last:
             # As FrameReader.end_of, but without a call.
-            length = length_at(data, at)[0]
+            if at < usual_until:
+                length, head, request_id = unpack(data, at)
+                usual = head == start and low < request_id < high and length > into
+            else:
+                length, usual = length_at(data, at)[0], False
             stop = at + length
             if stop > size or not MIN_FRAME_BYTES <= length <= max_frame:
                 break
-            found = split_request(data, at, stop)
-            key = None
-            if found is not None:
-                before, request_id, behind = found.groups()
-                key = scope + before + behind
-                reply = lookup(key)
-                if reply is not None:
-                    at = stop
-                    if reply.heads:
-                        out += (reply.heads[len(request_id)], request_id, reply.tail)
-                        room -= len(reply.tail)
-                        if room < 0:
-                            break
-                    ahead -= 1
-                    if ahead:
-                        continue
-                    if perf_counter() >= known_until:
+            if usual and (behind := data[at + into : stop]) == asked:
+                # The same question in a row has the same answer.
+                again += 1
+            else:
+                if again and reply is not None:
+                    reply.given(again)
+                asked, again = b"", 0
+                if not usual:
+                    key, request_id = self._split(data, at, stop)
+                    (into, unpack, start, low, high), prefix = self._layout, self._prefix
+                    usual_until = size - into
+                    reply = None if key is None else lookup(key)
+                else:
+                    key = prefix + behind
+                    reply = lookup(key)
+                    if reply is not None:
+                        asked = behind
+                    elif data[at + into] not in SERVANT_HEADS:
+                        key = None
+            if reply is not None:
+                at = stop
+                if reply.heads:
+                    out += (reply.heads[len(request_id)], request_id, reply.tail)
+                    room -= len(reply.tail)
+                    if room < 0:
                         break
-                    ahead = at_a_time
+                ahead -= 1
+                if ahead:
                     continue
+                if perf_counter() >= known_until:
+                    break
+                ahead = at_a_time
+                continue
             frame = data[at:stop]
-            answer = self._screen(frame, key, only_known) if screened else None
+            answer = self._screen(frame, key, request_id, only_known) if screened else None
             if answer is None:
                 if only_known:
                     break
@@ -315,15 +370,40 @@ class Connection:
                 break
             if room < 0 or perf_counter() >= until:
                 break
-        if self.error is not None:
-            frames.clear()
-        else:
-            frames.advance(at)
+        if again and reply is not None:
+            reply.given(again)
         spent = perf_counter() - began
         turns.left -= spent
         turns.known_left -= spent
         turns.room -= most - room
-        self.error = self.error or frames.error
+        return at
+
+    def _alone(self, frame: bytes, key: bytes) -> bytes:
+        """What there is to send for one whole read whose answer is not known; it may have to wait for its turn."""
+        turns = self._turns
+        turns.look()
+        if turns.left < 0 or turns.crowded:
+            self._frames.add(frame)
+            self.calm = False
+            return b""
+        began = perf_counter()
+        answer = self._missed(frame, key)
+        turns.left -= perf_counter() - began
+        return answer
+
+    def _split(self, data: bytes, at: int, stop: int) -> tuple[bytes | None, bytes]:
+        """The key of a frame and its request id, where it starts otherwise than the last; None where it has no key."""
+        found = split_request(data, at, stop)
+        if found is None:
+            return None, b""
+        before, request_id, behind = found.groups()
+        self._learn(before, len(request_id))
+        return self._prefix + behind, request_id
+
+    def _learn(self, before: bytes, width: int) -> None:
+        """Expect requests with these bytes before an id of this width."""
+        self._layout = layout_of(before, width)
+        self._prefix = self._scope + before + KEY_ID
 
     def _missed(self, frame: bytes, key: bytes | None) -> bytes:
         """What there is to send for a frame whose answer was not known."""
@@ -360,7 +440,7 @@ class Connection:
         """Find out whether all is as it nearly always is."""
         self.calm = not (self._screened or self.pending or self.error is not None) and self._frames.empty
 
-    def _screen(self, frame: bytes, key: bytes | None, only_known: bool) -> bytes | None:
+    def _screen(self, frame: bytes, key: bytes | None, request_id: bytes, only_known: bool) -> bytes | None:
         """What there is to send for a new frame that is to be looked at; None where it is to be decoded, or has to wait
         for its turn: a refusal takes as long."""
         if self.version is None:
@@ -372,9 +452,7 @@ class Connection:
             if not admitted:
                 return None if only_known else self._overloaded(frame, _OVER_RATE)
         reply = self._lookup(key) if key is not None else None
-        span = request_id_span(frame) if reply is not None else None
-        if reply is None or span is None:
+        if reply is None:
             return None
         self._admitted = None
-        start, end = span
-        return reply.heads[end - start] + frame[start:end] + reply.tail if reply.heads else b""
+        return reply.heads[len(request_id)] + request_id + reply.tail if reply.heads else b""

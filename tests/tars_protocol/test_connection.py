@@ -14,7 +14,7 @@ from tars_protocol.connection import Caller, Connection, Lookup, Refused, unknow
 from tars_protocol.dispatch import Call, Dispatcher, Servant
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import frame
-from tars_protocol.packets import NO_REPLY, Reply, RequestPacket, encode_request, reply, request_id_span
+from tars_protocol.packets import KEY_ID, NO_REPLY, Reply, RequestPacket, encode_request, reply, request_id_span
 from tests.tars_protocol.shared import (
     CALLER,
     CUTS,
@@ -184,7 +184,7 @@ def test_hits_and_misses_of_one_read_are_answered_in_order() -> None:
 
 def _key(data: bytes) -> bytes:
     start, end = request_id_span(data) or (0, 0)
-    return data[4 : start - 1] + data[end:]
+    return data[4 : start - 1] + KEY_ID + data[end:]
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------
