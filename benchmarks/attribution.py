@@ -47,7 +47,7 @@ class Inside:
         lookup = self.answers.cache.lookup if cached else unknown
         scope = self.answers.scope(CALLER)
         # Nobody reads here: no answer waits for that.
-        return Connection(CALLER, self.alike.handle, lookup, scope=scope, max_unsent_bytes=1 << 30)
+        return Connection(CALLER, self.alike.handle, lookup, self.alike.answer, scope=scope, max_unsent_bytes=1 << 30)
 
 
 def seconds_a_call(function: Callable[[bytes], object], inputs: Iterable[bytes]) -> float:

@@ -22,7 +22,7 @@ from jce.wire import COSTS
 from registry.answers import Answers
 from tars_protocol.connection import Caller
 from tars_protocol.dispatch import Dispatcher
-from tars_protocol.packets import request_id_span, trailer_at, trailer_fits
+from tars_protocol.packets import trailer_at, trailer_fits
 
 _COSTLIEST: Final = max(COSTS)
 """Values that one byte of a frame may count for at most: so a frame of a third as many bytes is within the budget."""
@@ -31,62 +31,64 @@ _COSTLIEST: Final = max(COSTS)
 class Alike:
     """Answers frames whose bytes are not known, by what is known of their call where that is enough."""
 
-    __slots__ = ("_answers", "_dispatcher", "_seen")
+    __slots__ = ("_answers", "_cache", "_dispatcher", "_seen")
 
     def __init__(self, answers: Answers, dispatcher: Dispatcher) -> None:
         self._answers = answers
+        self._cache = answers.cache
         self._dispatcher = dispatcher
         self._seen = Seen()
 
-    def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
-        """Answer one frame (see :class:`tars_protocol.connection.Handler`)."""
-        dispatcher, answers = self._dispatcher, self._answers
-        span = request_id_span(data) if key is not None else None
-        if key is None or span is None:
-            answers.stats.misses += 1
-            return dispatcher.handle(data, key, caller)
-        start, end = span
-        answer = answers.cache.find(key)
+    def answer(self, data: bytes, key: bytes, request_id: bytes, at: int, caller: Caller) -> bytes | Awaitable[bytes]:
+        """Answer one frame (see :class:`tars_protocol.connection.Near`)."""
+        answers, cache = self._answers, self._cache
+        answer = cache.find(key)
         if answer is None:
             # Counted here, not where it is looked up: a request that waits for its turn is looked up again.
             answers.stats.misses += 1
-            at = trailer_at(data, end) if _COSTLIEST * len(data) <= dispatcher.max_values else None
-            if at is None or at == len(data) or answers.callers.in_requests:
-                return dispatcher.handle(data, key, caller)
-            call = key[: at - len(data)]
-            answer = answers.cache.find(call)
-            if answer is None or not trailer_fits(data, at):
-                made = dispatcher.handle(data, key, caller)
-                answers.cache.learn(key, call)
+            end = trailer_at(data, at) if _COSTLIEST * len(data) <= self._dispatcher.max_values else None
+            if end is None or end == len(data) or answers.callers.in_requests:
+                return self._dispatcher.handle(data, key, caller)
+            call = key[: end - len(data)]
+            answer = cache.find(call)
+            if answer is None or not trailer_fits(data, end):
+                made = self._dispatcher.handle(data, key, caller)
+                cache.learn(key, call)
                 return made
             if self._seen.before(key):
-                answers.cache.learn(call, key)
+                cache.learn(call, key)
         if not answers.give(answer):
-            return dispatcher.handle(data, key, caller)
-        return answer.heads[end - start] + data[start:end] + answer.tail if answer.heads else b""
+            return self._dispatcher.handle(data, key, caller)
+        return answer.heads[len(request_id)] + request_id + answer.tail if answer.heads else b""
+
+    def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
+        """Answer one frame that has no key (see :class:`tars_protocol.connection.Handler`)."""
+        self._answers.stats.misses += 1
+        return self._dispatcher.handle(data, key, caller)
 
 
-_SLOTS: Final = 1 << 18
-"""Of four bytes each. Of 10,000 requests that come again and again one in 26 meets another in its slot."""
+_SLOT: Final = (1 << 17) - 1
+"""The last of the slots, of eight bytes each. Of 10,000 requests that come again and again one in 13 meets another in
+its slot."""
 
 
 class Seen:
     """Tells what was seen not long ago, in a fixed 1 MiB.
 
-    Each thing has one slot, which holds a part of the hash of what came last. Whoever shares a slot, of things that
-    take turns, is never known; whatever shares the hash as well is taken for known, which costs a place and no more.
+    Each thing has one slot, which holds the hash of what came last. Whoever shares a slot, of things that take turns,
+    is never known; whatever shares the hash as well is taken for known, which costs a place and no more.
     Hashes of bytes are keyed anew in each process: nobody outside can choose to meet another.
     """
 
     __slots__ = ("_slots",)
 
     def __init__(self) -> None:
-        self._slots = array("I", bytes(4 * _SLOTS))
+        self._slots = array("q", bytes(8 * (_SLOT + 1)))
 
     def before(self, key: bytes) -> bool:
         """True where this came before; from now on it has."""
-        number = hash(key)
-        slot, mark = number & (_SLOTS - 1), number >> 18 & 0xFFFF_FFFF
+        mark = hash(key)
+        slot = mark & _SLOT
         if self._slots[slot] == mark:
             return True
         self._slots[slot] = mark

@@ -34,7 +34,7 @@ from registry.sources.supervise import supervise
 from registry.table import DIRECTORY_PARTS, Part, TableStore
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server
-from tars_protocol.connection import Caller, Connection, Handler, Lookup, unknown
+from tars_protocol.connection import Caller, Connection, Handler, Lookup, Near, unknown
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces import query as query_interface
 
@@ -292,18 +292,32 @@ class App:
 
     def _connect_query(self, caller: Caller) -> Connection:
         return self._connect(
-            caller, self.query, self._alike.handle, self.answers.cache.lookup, self.answers.scope(caller)
+            caller,
+            self.query,
+            self._alike.handle,
+            self.answers.cache.lookup,
+            near=self._alike.answer,
+            scope=self.answers.scope(caller),
         )
 
     def _connect_registry(self, caller: Caller) -> Connection:
-        return self._connect(caller, self.registry, self._registry.handle, unknown, b"")
+        return self._connect(caller, self.registry, self._registry.handle)
 
-    def _connect(self, caller: Caller, server: Server, handle: Handler, lookup: Lookup, scope: bytes) -> Connection:
+    def _connect(
+        self,
+        caller: Caller,
+        server: Server,
+        handle: Handler,
+        lookup: Lookup = unknown,
+        near: Near | None = None,
+        scope: bytes = b"",
+    ) -> Connection:
         limits = self.config.server
         return Connection(
             caller,
             handle,
             lookup,
+            near,
             scope=scope,
             max_frame_bytes=limits.max_frame_bytes,
             max_unsent_bytes=limits.max_unsent_bytes,

@@ -2,8 +2,8 @@
 
 There is one way in, :meth:`Connection.receive`: each frame without its request id is the key for ``lookup``, which the
 server injects; what it finds is a whole answer but for the request id. Only a frame that it does not know is handed to
-``handle`` to be decoded. Nearly every read is one whole frame, laid out as the one before it, whose answer is known:
-that takes the first lines of ``receive``, and no other.
+``near``, if there is one, or to ``handle`` to be decoded. Nearly every read is one whole frame, laid out as the one
+before it, whose answer is known: that takes the first lines of ``receive``, and no other.
 
 Everything here can be driven with whole reads or one byte at a time, with the same result.
 """
@@ -40,8 +40,8 @@ class Refused(FrameError):
 
 
 Lookup = Callable[[bytes], Reply | None]
-"""From a frame without its length, and with 0 for its request id (behind the connection's scope), to its answer, if that
-is known."""
+"""From a frame without its length and with 0 for its request id, behind the connection's scope, to its answer; None
+where that is not known."""
 
 
 class Handler(Protocol):
@@ -52,6 +52,13 @@ class Handler(Protocol):
 
         ``key`` is what the look-up was asked for, None where the frame has none. Raises Refused.
         """
+
+
+class Near(Protocol):
+    """What answers a frame that has a key but is not known by it, where that can take less than to decode it."""
+
+    def __call__(self, data: bytes, key: bytes, request_id: bytes, at: int, caller: Caller) -> bytes | Awaitable[bytes]:
+        """As :class:`Handler`. ``request_id`` is the id's value as it is in the frame; what follows begins ``at``."""
 
 
 DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
@@ -122,6 +129,7 @@ class Connection:
         "_lookup",
         "_max_frame",
         "_max_unsent",
+        "_near",
         "_prefix",
         "_scope",
         "_screened",
@@ -142,6 +150,7 @@ class Connection:
         caller: Caller,
         handle: Handler,
         lookup: Lookup = unknown,
+        near: Near | None = None,
         *,
         scope: bytes = b"",
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
@@ -176,6 +185,7 @@ class Connection:
         self.late = False
         """What would have to be decoded is answered -9 instead, for it has waited too long."""
         self._lookup = lookup
+        self._near = near
         self._max_unsent = max_unsent_bytes
         self._scope = scope
         self._learn(b"", 0)
@@ -242,7 +252,7 @@ class Connection:
                     heads = reply.heads
                     return heads[len(request_id)] + request_id + reply.tail if heads else b""
                 if data[into] in SERVANT_HEADS:
-                    return self._alone(data, key)
+                    return self._alone(data, key, request_id, into)
         if self.error is not None:
             return b""
         frames = self._frames
@@ -362,7 +372,7 @@ class Connection:
             if answer is None:
                 if only_known:
                     break
-                answer = self._too_late(frame) if self.late else self._missed(frame, key)
+                answer = self._too_late(frame) if self.late else self._missed(frame, key, request_id, into)
             at = stop
             out.append(answer)
             room -= len(answer)
@@ -378,7 +388,7 @@ class Connection:
         turns.room -= most - room
         return at
 
-    def _alone(self, frame: bytes, key: bytes) -> bytes:
+    def _alone(self, frame: bytes, key: bytes, request_id: bytes, at: int) -> bytes:
         """What there is to send for one whole read whose answer is not known; it may have to wait for its turn."""
         turns = self._turns
         turns.look()
@@ -387,7 +397,7 @@ class Connection:
             self.calm = False
             return b""
         began = perf_counter()
-        answer = self._missed(frame, key)
+        answer = self._missed(frame, key, request_id, at)
         turns.left -= perf_counter() - began
         return answer
 
@@ -405,10 +415,14 @@ class Connection:
         self._layout = layout_of(before, width)
         self._prefix = self._scope + before + KEY_ID
 
-    def _missed(self, frame: bytes, key: bytes | None) -> bytes:
+    def _missed(self, frame: bytes, key: bytes | None, request_id: bytes, at: int) -> bytes:
         """What there is to send for a frame whose answer was not known."""
+        answer: bytes | Awaitable[bytes]
         try:
-            answer = self._handle(frame, key, self.caller)
+            if key is not None and self._near is not None:
+                answer = self._near(frame, key, request_id, at, self.caller)
+            else:
+                answer = self._handle(frame, key, self.caller)
         except Refused as error:
             # Not itself: its trace would hold this connection and the frame until garbage is next collected.
             self.error = Refused(error.reason, str(error))

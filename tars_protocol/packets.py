@@ -133,6 +133,7 @@ def request_id_span(data: bytes) -> tuple[int, int] | None:
     match = _match_request_id(data)
     return None if match is None else match.span(1)
 
+
 SERVANT_HEADS: Final = b"\x56\x57"
 """What the servant's name starts with: of up to 255 bytes, or of more."""
 
@@ -141,7 +142,11 @@ KEY_ID: Final = b"\x4c"
 another place: there is but one way to split what has it."""
 
 _ID_HEADS: Final = {0: b"\x4c", 1: b"\x40", 2: b"\x41", 4: b"\x42"}
-_NARROWER: Final = {1: (b"\x00", b"\xff\xff"), 2: (b"\x00\x7f", b"\xff\x80"), 4: (b"\x00\x00\x7f\xff", b"\xff\xff\x80\x00")}
+_NARROWEST: Final = {
+    1: (b"\x00", b"\xff\xff"),
+    2: (b"\x00\x7f", b"\xff\x80"),
+    4: (b"\x00\x00\x7f\xff", b"\xff\xff\x80\x00"),
+}
 """Between which bytes the values are, by width, that have no narrower form."""
 
 
@@ -164,14 +169,14 @@ def layout_of(before: bytes, width: int) -> Layout:
     head = before + _ID_HEADS[width]
     parts = Struct(f">I{len(head)}s{width}s")
     # No value is between the two of id 0: a caller starts with it and goes on to others.
-    low, high = _NARROWER.get(width, (b"", b""))
+    low, high = _NARROWEST.get(width, (b"", b""))
     return parts.size, parts.unpack_from, head, low, high
 
 
 _TRAILER: Final = tuple_codec("RequestPacket behind sBuffer", tuple(f for f in fields_of(RequestPacket) if f.tag > 7))
 
 _FUNCTION_HEAD: Final = 0x66
-_BODY_HEADS: Final = b"\x7d\x00"
+_BODY_HEAD: Final = 0x7D
 _LENGTHS: Final = {jce_wire.INT8: 1, jce_wire.INT16: 2, jce_wire.INT32: 4}
 _TIME_OUTS: Final = {0x8C: 1, 0x80: 2, 0x81: 3, 0x82: 5}
 """Bytes of iTimeout, by its head."""
@@ -194,9 +199,14 @@ def trailer_at(data: bytes, id_end: int) -> int | None:
         if data[at] != _FUNCTION_HEAD:
             return None
         at += 2 + data[at + 1]
-        if data[at : at + 2] != _BODY_HEADS:
+        if data[at] != _BODY_HEAD or data[at + 1] != jce_wire.INT8:
             return None
-        kind, at = data[at + 2], at + 3
+        kind = data[at + 2]
+        if kind == jce_wire.INT8 and data[at + 3] <= _MOST_INT8:
+            # As nearly all are; the rest of this function takes twice as long for them.
+            at += 4 + data[at + 3]
+            return at if at <= len(data) else None
+        at += 3
     except IndexError:
         return None
     if kind != jce_wire.ZERO:

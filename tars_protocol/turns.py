@@ -22,7 +22,18 @@ class Turns:
     being held, where that can be told: ``clock`` is one that stands still until then.
     """
 
-    __slots__ = ("_began", "answer_bytes", "clock", "crowded", "known_left", "left", "refused", "room", "seconds", "share")
+    __slots__ = (
+        "_began",
+        "answer_bytes",
+        "clock",
+        "crowded",
+        "known_left",
+        "left",
+        "refused",
+        "room",
+        "seconds",
+        "share",
+    )
 
     def __init__(self, seconds: float = float("inf"), answer_bytes: int = 1 << 62) -> None:
         self.seconds = seconds

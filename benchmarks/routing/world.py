@@ -80,13 +80,13 @@ class Registry:
         self.answers = Answers(self.store, limits=CacheLimits(cache_bytes=2 << 30, cache_entries=10_000_000))
         if routed:
             self.answers.route(policy(), {})
-        self._handle = Alike(self.answers, Dispatcher({SERVANT: query_servant(self.answers)})).handle
+        self._alike = Alike(self.answers, Dispatcher({SERVANT: query_servant(self.answers)}))
         self._callers = [self._connect(f"10.{group}.1.1") for group in range(GROUPS)]
 
     def _connect(self, peer: str) -> Connection:
         caller = Caller(peer, 40_000, "10.255.0.1", 17_890)
         scope = self.answers.scope(caller)
-        return Connection(caller, self._handle, self.answers.cache.lookup, scope=scope)
+        return Connection(caller, self._alike.handle, self.answers.cache.lookup, self._alike.answer, scope=scope)
 
     def near(self, server: int) -> Connection:
         """The connection of a caller in one of the groups of a server."""

@@ -69,7 +69,11 @@ def test_a_request_that_waits_for_its_turn_is_missed_once() -> None:
     served = Served(hello())
     turns = Turns(0)
     peer = Connection(
-        Caller("10.0.0.1", 4000, "10.0.0.9", 17890), served.alike.handle, served.answers.cache.lookup, turns=turns
+        Caller("10.0.0.1", 4000, "10.0.0.9", 17890),
+        served.alike.handle,
+        served.answers.cache.lookup,
+        served.alike.answer,
+        turns=turns,
     )
     asked = [request(Lookup.ANY, HELLO, iTimeout=number) for number in range(1, 6)]
     out = peer.receive(b"".join(asked))

@@ -543,7 +543,9 @@ def test_an_answer_that_has_to_be_made_again_is_not_made_by_a_look_up_and_not_de
     turns = Turns(3600)
     turns.crowded = True
     caller, scope = peer.connection.caller, peer.connection.scope
-    connection = Connection(caller, served.alike.handle, served.answers.cache.lookup, scope=scope, turns=turns)
+    connection = Connection(
+        caller, served.alike.handle, served.answers.cache.lookup, served.alike.answer, scope=scope, turns=turns
+    )
     assert connection.receive(with_old_lists(1)) == b""
     assert read_lists(Lookup.ALL, connection.receive(b""))[1:] == (tuple(peer.ask(Lookup.ALL)[1]), ())
     stats = served.answers.stats

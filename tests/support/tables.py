@@ -244,7 +244,7 @@ class Served:
         """A caller that came in on the address ``local``."""
         caller = Caller(peer, 40_000, local, 17_890)
         scope = self.answers.scope(caller)
-        return Peer(Connection(caller, self.alike.handle, self.answers.cache.lookup, scope=scope))
+        return Peer(Connection(caller, self.alike.handle, self.answers.cache.lookup, self.alike.answer, scope=scope))
 
 
 # -- strategies: a small world, so that things meet ---------------------------------------------------------------

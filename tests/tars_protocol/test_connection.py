@@ -28,6 +28,7 @@ from tests.tars_protocol.shared import (
     pieces,
     request,
 )
+from tests.tars_protocol.test_packets import put_id, request_after, spelled_requests
 
 BASE: dict[str, Any] = {
     "iVersion": 1,
@@ -180,6 +181,100 @@ def test_hits_and_misses_of_one_read_are_answered_in_order() -> None:
     server = Server({_key(known): reply(1, 0, b"")})
     hit = reply(1, 0, b"").frame(7)
     assert server.connection.receive(known + new + known) == hit + b"answer" + hit
+
+
+# -- frames laid out as the one before them ------------------------------------------------------------------------
+
+WRITTEN = st.one_of(
+    spelled_requests(),
+    st.builds(
+        lambda first, request_id, name: frame(put_id((bytes.fromhex(first), bytes.fromhex(name)), request_id)),
+        st.sampled_from(["1001", "10012c3c", "10012001", "1c2c3c", "1001210001", "11012c"]),
+        st.sampled_from(ID_CORNERS),
+        st.sampled_from(["560153", "57000000" + "0153", "2c560153", "2001560153", "4008560153", "4c"]),
+    ),
+    st.sampled_from(["10012c3c4007", "10012c3c410007", "10012c3c4200000007", "10012c3c42ffff8000", "10012c3c4000"]).map(
+        request_after
+    ),
+)
+"""Requests as clients write them, and some that differ from those by little."""
+
+
+@FEWER
+@given(st.lists(WRITTEN, min_size=1, max_size=6), st.binary(max_size=3))
+def test_what_a_frame_is_known_by_does_not_depend_on_those_before_it(frames: list[bytes], scope: bytes) -> None:
+    """Nor on whether it comes alone or behind others in one read."""
+    alone, together, one_by_one = Server(scope=scope), Server(scope=scope), Server(scope=scope)
+    for each in frames:
+        alone.connection = Connection(CALLER, alone._handle, alone._lookup, scope=scope)
+        alone.connection.receive(each)
+        one_by_one.connection.receive(each)
+    together.connection.receive(b"".join(frames))
+    assert one_by_one.handled == together.handled == alone.handled
+
+
+@FEWER
+@given(st.lists(st.tuples(st.sampled_from(("add", "say", "note")), st.sampled_from(ID_CORNERS)), min_size=1))
+def test_every_frame_gets_its_own_id_back(asked: list[tuple[str, int]]) -> None:
+    """With ids of all widths, and questions that come again, in one read and alone."""
+    known = {name: reply(1, 0, name.encode()) for name in ("add", "say", "note")}
+    frames = [request(name, body=b"", iRequestId=request_id) for name, request_id in asked]
+    answers = {_key(data): known[name] for data, (name, _) in zip(frames, asked, strict=True)}
+    right = [known[name].frame(request_id) for name, request_id in asked]
+    server = Server(answers)
+    assert server.connection.receive(b"".join(frames)) == b"".join(right)
+    assert [server.connection.receive(each) for each in frames] == right
+    assert server.handled == []
+
+
+class Counted(Reply):
+    """Knows how often it was given without being looked up."""
+
+    times = 0
+
+    def given(self, times: int) -> None:
+        self.times += times
+
+
+@pytest.mark.parametrize("row", [1, 2, 3, 32, 33, 100])
+def test_one_question_in_a_row_is_looked_up_once_and_counted_each_time(row: int) -> None:
+    first, second = request("add", 1, 2), request("add", 3, 4)
+    shape = reply(1, 0, b"x")
+    one, two = Counted(shape.heads, shape.tail), Counted(shape.heads, shape.tail)
+    server = Server({_key(first): one, _key(second): two})
+    server.connection.receive(first)  # the first read of a connection is looked at more closely
+    for stream in (first * row + second * row, first + second, first * row):
+        server.keys.clear()
+        one.times = two.times = 0
+        server.connection.receive(stream)
+        assert one.times + two.times + len(server.keys) == len(stream) // len(first)
+        assert len(server.keys) <= 2
+
+
+def test_a_question_whose_answer_was_not_known_is_looked_up_again_in_the_same_read() -> None:
+    server = Server()
+    data = request("add", 1, 2)
+    server.connection.receive(data)
+
+    def handle(data: bytes, key: bytes | None, caller: Caller) -> bytes:
+        assert key is not None
+        server.answers[key] = reply(1, 0, b"known")
+        return b"made"
+
+    connection = Connection(CALLER, handle, server._lookup)
+    known = reply(1, 0, b"known").frame(7)
+    assert connection.receive(data * 3) == b"made" + known * 2
+
+
+def test_another_scope_is_before_the_keys_of_the_next_read() -> None:
+    server = Server(scope=b"one ")
+    data = request("add", 1, 2)
+    for scope in (b"one ", b"two ", b""):
+        server.connection.scope = scope
+        server.keys.clear()
+        server.connection.receive(data)
+        server.connection.receive(data)
+        assert server.keys == [scope + _key(data)] * 2
 
 
 def _key(data: bytes) -> bytes:

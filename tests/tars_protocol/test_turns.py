@@ -139,6 +139,32 @@ def test_rows_of_known_answers_go_on_for_longer_than_what_is_to_be_decoded() -> 
     assert connection.held == len(numbered(40)) - len(numbered(1))
 
 
+def test_a_stretch_is_anew_once_the_clock_has_moved_on() -> None:
+    """It stands still until everything else had its turn; so nobody needs to wait for that."""
+    turns = Turns(0)
+    now = [1.0]
+    turns.clock = lambda: now[0]
+    handled = Handled()
+    connection = Connection(CALLER, handled, turns=turns)
+    connection.receive(numbered(1))
+    assert connection.receive(numbered(1)) == b""
+    assert (connection.held, len(handled.ids)) == (ONE, 1)
+    now[0] = 2.0
+    other = Connection(CALLER, handled, turns=turns)
+    assert ids(other.receive(numbered(3))) == [2], "the time is used up again, with the first"
+    assert connection.receive(b"") != b"", "what is held goes on when it is told to"
+
+
+def test_those_that_wait_come_first_also_in_a_new_stretch() -> None:
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), turns=turns)
+    connection.receive(numbered(1))
+    turns.crowded = True
+    turns.clock = lambda: 7.0
+    assert connection.receive(numbered(1)) == b""
+    assert connection.held == ONE
+
+
 def test_what_is_held_counts_until_it_is_answered_or_given_up() -> None:
     connection = Anew(Handled())
     connection.receive(numbered(4))
