@@ -55,7 +55,7 @@ bench-full: $(DEV_READY) ## Measure everything and write docs/performance.md up 
 
 .PHONY: test
 test: $(DEV_READY) ## Run the tests and show what they do not cover
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/python -m $(if $(ARGS),pytest --cov --cov-report=term-missing:skip-covered $(ARGS),tests.in_two)
 
 .PHONY: check
 check: lint test ## Run all that CI runs: style, types, layers, tests
