@@ -22,7 +22,7 @@ from registry.table import TableStore
 from tars_protocol.connection import Caller, Connection, unknown
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.interfaces.query import SERVANT
-from tars_protocol.packets import KEY_ID, request_id_span
+from tars_protocol.packets import KEY_ID, layout_of, split_request
 
 CALLS: Final = 20_000
 ROUNDS: Final = 7
@@ -68,14 +68,17 @@ def measure(endpoints: int) -> dict[str, float]:
     connection = inside.connect()
     frames = [question(object_id(0), FIRST_ID + number) for number in range(CALLS)]
     distinct = [question(object_id(0), FIRST_ID, node_name=f"10.{number:08d}") for number in range(CALLS // ROUNDS)]
-    span = request_id_span(frames[0])
-    assert span is not None
-    key = inside.answers.scope(CALLER) + frames[0][4 : span[0] - 1] + KEY_ID + frames[0][span[1] :]
+    found = split_request(frames[0])
+    assert found is not None
+    before, request_id, behind = found.groups()
+    key = inside.answers.scope(CALLER) + before + KEY_ID + behind
+    into, unpack, *_ = layout_of(before, len(request_id))
     connection.receive(frames[0])
     nothing = seconds_a_call(lambda _: None, frames)
     parts = {
         "a hit, from bytes to bytes": seconds_a_call(connection.receive, frames),
-        "of that: to find the request id": seconds_a_call(request_id_span, frames) - nothing,
+        "of that: to take the frame apart": seconds_a_call(lambda frame: (unpack(frame), frame[into:]), frames)
+        - nothing,
         "of that: to look the answer up": seconds_a_call(lambda _: inside.answers.cache.lookup(key), frames) - nothing,
         "16 hits in one read, each": seconds_a_call(connection.receive, _joined(frames, 16)) / 16,
         "a request of bytes not seen before": _once(connection, distinct),

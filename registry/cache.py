@@ -1,7 +1,8 @@
 """The answers that are kept, and the bytes of the requests that lead to them.
 
-Two keys lead to an answer. Behind the raw key, the frame as it came without its request id, stands the question
-itself with the form of its answer, because callers' bytes differ for one question: old endpoint lists, node names.
+Two keys lead to an answer. Behind the raw key, the frame as it came but for its length and request id, stands the
+question itself with the form of its answer, because callers' bytes differ for one question: old endpoint lists, node
+names.
 
 An answer belongs to the server that it is about, through a cell. A change of that server gives the cell a new stamp;
 an answer that still has the old one is stale, and is made again when it is next asked for. So a change costs nothing

@@ -245,50 +245,53 @@ class Connection:
         if self.calm and len(data) > into:
             # This is the hot path.
             length, head, request_id = unpack(data)
-            if head == start and low < request_id < high and length == len(data) <= self._max_frame:
-                key = self._prefix + data[into:]
-                reply = self._lookup(key)
-                if reply is not None:
-                    heads = reply.heads
-                    return heads[len(request_id)] + request_id + reply.tail if heads else b""
-                if data[into] in SERVANT_HEADS:
-                    return self._alone(data, key, request_id, into)
+            if length == len(data) <= self._max_frame:
+                if head == start and low < request_id < high:
+                    key = self._prefix + data[into:]
+                    reply = self._lookup(key)
+                    if reply is not None:
+                        heads = reply.heads
+                        return heads[len(request_id)] + request_id + reply.tail if heads else b""
+                    if data[into] in SERVANT_HEADS:
+                        return self._alone(data, key, request_id, into)
+                return self._whole(data)
         if self.error is not None:
             return b""
         frames = self._frames
-        at = 0
+        at, fresh = 0, False
         if not data:
             data, at, turn = frames.data, frames.at, _ITS_OWN
         else:
-            if not self.calm:
+            fresh = self.calm
+            if not fresh:
                 waits = frames.uncut
                 if not frames.add(data) or waits:
                     return b""
                 data = frames.data
-            turn = self._turn()
+            turn = self._turn(len(data))
         out: list[bytes] = []
         at = self._answer(out, data, at, turn)
         if not self.calm or at < len(data):
-            self._keep(data, at)
+            if fresh:
+                frames.add(data)
+            self._keep(at)
         return b"".join(out)
 
     def forget(self) -> None:
         """Give up what is held: the connection is gone."""
         self._frames.clear()
 
-    def _turn(self) -> int:
-        """In whose time to answer what came just now."""
+    def _turn(self, size: int) -> int:
+        """In whose time to answer what came just now, so many bytes."""
         turns = self._turns
-        turns.look()
+        turns.come(self, size)
         if turns.room < 0 or turns.known_left < 0:
             return _OVER
         return _FOR_KNOWN if turns.left < 0 or turns.crowded else _OPEN
 
-    def _keep(self, data: bytes, at: int) -> None:
+    def _keep(self, at: int) -> None:
         """Hold what was not answered, from ``at`` on, unless the connection is over; find out how things are."""
         frames = self._frames
-        if self.calm:
-            frames.add(data)
         if self.error is not None:
             frames.clear()
         else:
@@ -388,10 +391,18 @@ class Connection:
         turns.room -= most - room
         return at
 
-    def _alone(self, frame: bytes, key: bytes, request_id: bytes, at: int) -> bytes:
+    def _whole(self, frame: bytes) -> bytes:
+        """What there is to send for one whole read that starts otherwise than the last."""
+        key, request_id = self._split(frame, 0, len(frame))
+        reply = None if key is None else self._lookup(key)
+        if reply is None:
+            return self._alone(frame, key, request_id, self._layout[0])
+        return reply.heads[len(request_id)] + request_id + reply.tail if reply.heads else b""
+
+    def _alone(self, frame: bytes, key: bytes | None, request_id: bytes, at: int) -> bytes:
         """What there is to send for one whole read whose answer is not known; it may have to wait for its turn."""
         turns = self._turns
-        turns.look()
+        turns.come(self, len(frame))
         if turns.left < 0 or turns.crowded:
             self._frames.add(frame)
             self.calm = False
@@ -446,6 +457,7 @@ class Connection:
         refusal = overloaded(frame, why)
         if refusal is None:
             # Nothing says whom the answer would be for: as every other frame that is no request.
+            self.calm = False
             self.error = Refused("undecodable", "not a request")
             return b""
         return refusal

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 _KNOWN: Final = 5
 """Times ``seconds`` for rows of requests whose answers are kept: they take a microsecond each, and to hold and go on
 with a connection takes as long as a dozen of them."""
+
+_PART_OF_A_READ: Final = 1 << 16
+"""Bytes that are less than a read can be: asyncio and uvloop read a quarter of a megabyte."""
 
 
 class Turns:
@@ -18,14 +20,13 @@ class Turns:
     one request. What comes when it is used up is held; whoever drives the connections then lets everything else have
     its turn, and begins a new one (``renew``). One request alone may take longer: nobody knows before it is over.
 
-    A stretch that began before everything else had its turn is as good as used up, and a new one begins without anybody
-    being held, where that can be told: ``clock`` is one that stands still until then.
+    Whoever came first in a stretch and comes again shows that all sockets were looked at meanwhile: then a new one
+    begins, and nobody needs to be held (``come``).
     """
 
     __slots__ = (
-        "_began",
+        "_first",
         "answer_bytes",
-        "clock",
         "crowded",
         "known_left",
         "left",
@@ -42,22 +43,24 @@ class Turns:
         """Of the seconds, those for the connection whose turn it is."""
         self.crowded = False
         """Connections wait for their turn: nobody else's requests are decoded before theirs."""
-        self.clock: Callable[[], float] = float
-        """By default it stands still for ever: only ``renew`` begins a new stretch."""
-        self._began = 0.0
+        self._first: object = None
         self.refused = 0
         """Requests answered -9 because they had waited too long for their turn."""
         self.renew()
 
-    def look(self) -> None:
-        """Begin a new stretch if everything else had its turn since the last began."""
-        now = self.clock()
-        if now != self._began:
-            self._began = now
+    def come(self, who: object, size: int) -> None:
+        """A read of so many bytes is to be answered in this stretch.
+
+        One that fills the buffer may be followed by another of the same socket at once, so it shows nothing.
+        """
+        if who is self._first:
             self.renew()
+        if self._first is None and size < _PART_OF_A_READ:
+            self._first = who
 
     def renew(self) -> None:
         """Everything else had its turn."""
+        self._first = None
         self.left = self.seconds
         self.known_left = _KNOWN * self.seconds
         self.room = self.answer_bytes

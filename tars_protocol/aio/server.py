@@ -93,12 +93,8 @@ class Server:
 
     async def start(self) -> None:
         """Let callers in."""
-        loop = asyncio.get_running_loop()
-        if not isinstance(loop, asyncio.BaseEventLoop):
-            # That of uvloop stands still while the loop goes round once; that of asyncio's own loops goes on.
-            self.turns.clock = loop.time
         self._acceptor.start(self._sockets)
-        self._sweeper = loop.create_task(self._sweep(), name=f"{self.name} deadlines")
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name=f"{self.name} deadlines")
 
     def change_limits(self, limits: ServerLimits) -> None:
         """Other limits from now on. Those of frames and of what one connection holds are for new connections."""

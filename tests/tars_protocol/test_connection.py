@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import Caller, Connection, Lookup, Refused, unknown
+from tars_protocol.connection import Caller, Connection, Lookup, Refused, abandon, unknown
 from tars_protocol.dispatch import Call, Dispatcher, Servant
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import frame
 from tars_protocol.packets import KEY_ID, NO_REPLY, Reply, RequestPacket, encode_request, reply, request_id_span
+from tars_protocol.turns import Turns
 from tests.tars_protocol.shared import (
     CALLER,
     CUTS,
@@ -29,6 +30,7 @@ from tests.tars_protocol.shared import (
     request,
 )
 from tests.tars_protocol.test_packets import put_id, request_after, spelled_requests
+from tests.tars_protocol.test_turns import refuse
 
 BASE: dict[str, Any] = {
     "iVersion": 1,
@@ -264,6 +266,46 @@ def test_a_question_whose_answer_was_not_known_is_looked_up_again_in_the_same_re
     connection = Connection(CALLER, handle, server._lookup)
     known = reply(1, 0, b"known").frame(7)
     assert connection.receive(data * 3) == b"made" + known * 2
+
+
+@pytest.mark.parametrize("tail", [b"", request("add", 1, 2)[:10], b"\x00\x00\x00\x01", request("add", 1, 2) * 2])
+def test_what_is_behind_an_answer_that_takes_time_is_not_lost(tail: bytes) -> None:
+    """Whatever the connection was like before: new, or with all as it nearly always is."""
+    ends = []
+    for first in (b"", request("add", 1, 2)):
+        kinds = Kinds()
+        connection = Connection(CALLER, kinds.dispatcher.handle, max_outstanding=1)
+        connection.receive(first)
+        connection.receive(request("later", 1) + tail)
+        ends.append((connection.held, connection.waiting, str(connection.error), connection.calm))
+        for answer in connection.pending:
+            abandon(answer)
+    assert ends[0] == ends[1]
+    assert sum(ends[1][:2]) == len(tail) or ends[1][2] != "None"
+
+
+@pytest.mark.parametrize("request_id", ID_CORNERS)
+def test_a_known_question_alone_in_its_read_never_waits(request_id: int) -> None:
+    """Nor does it use up what others share, however its request is laid out."""
+    turns = Turns(3600, answer_bytes=1000)
+    data = request("add", 1, 2, iRequestId=request_id)
+    connection = Connection(CALLER, refuse, {_key(data): reply(1, 0, b"x")}.get, turns=turns)
+    connection.receive(request("add", 1, 2, iRequestId=7))
+    turns.crowded = True
+    turns.left = turns.known_left = -1.0
+    turns.room = -1
+    for _ in range(2):
+        assert connection.receive(data) == reply(1, 0, b"x").frame(request_id)
+    assert (turns.left, turns.known_left, turns.room, connection.held) == (-1.0, -1.0, -1, 0)
+
+
+def test_a_connection_is_over_also_after_a_frame_that_came_too_late() -> None:
+    connection = Connection(CALLER, refuse, {_key(request("add", 1, 2)): reply(1, 0, b"x")}.get)
+    connection.receive(request("add", 1, 2))
+    connection.late = True
+    connection.receive(frame(b"\x1c\x2c") + frame(b"\x1c\x2c"))
+    assert connection.error is not None
+    assert (connection.calm, connection.receive(request("add", 1, 2))) == (False, b"")
 
 
 def test_another_scope_is_before_the_keys_of_the_next_read() -> None:

@@ -279,15 +279,6 @@ async def test_an_answer_that_never_comes_keeps_an_ended_connection_for_write_ti
 
 
 @on_every_loop
-async def test_a_stretch_ends_with_the_turn_of_the_loop_where_its_clock_tells() -> None:
-    """Nobody is held for what was done before the sockets were last looked at."""
-    loop = asyncio.get_running_loop()
-    clock = {True: float, False: loop.time}[isinstance(loop, asyncio.BaseEventLoop)]
-    async with serving(Kinds().dispatcher.handle, turn_time=0) as served:
-        assert served.server.turns.clock == clock
-
-
-@on_every_loop
 async def test_a_thousand_requests_of_many_connections_hold_up_a_kept_answer_for_one_stretch() -> None:
     """However many connections ask: of all together one request is decoded between two looks at the sockets."""
     kinds = Kinds()
@@ -368,7 +359,6 @@ async def test_who_always_has_questions_open_has_not_waited_since_the_first(monk
 
     monkeypatch.setattr(peer_module.Peer, "go_on", watched)
     async with serving(turn_time=0, turn_timeout=1000) as served, connected(served) as peer:
-        served.server.turns.clock = float  # so that it waits for each
         await _always_three_open(peer, 600)
         assert len(since) > 3
 
@@ -601,8 +591,7 @@ async def test_what_could_not_have_its_turn_is_not_told_that_it_waited_for_it() 
         await kinds.arrived.get()
         (connection,) = served.server._peers
         turns = served.server.turns
-        turns.clock = float  # the loop does not go round while this goes on
-        turns.look()
+        turns.renew()
         turns.left = turns.known_left = -1.0  # others have used up the stretch
         connection.data_received(request("add", 1, 2, iRequestId=2))
         waits = [connection.since is not None]

@@ -132,27 +132,50 @@ def test_rows_of_known_answers_go_on_for_longer_than_what_is_to_be_decoded() -> 
     turns = Turns(3600)
     connection = Connection(CALLER, Handled(), lambda key: reply(1, 0, b"x") if b"add" in key else None, turns=turns)
     connection.receive(numbered(1))
+    turns.renew()
     turns.left = -1.0
     assert ids(connection.receive(numbered(40))) == list(range(1, 41))
+    turns.renew()
     turns.known_left = -1.0
     assert ids(connection.receive(numbered(40))) == [1], "as the time of one look-up is nobody's"
     assert connection.held == len(numbered(40)) - len(numbered(1))
 
 
-def test_a_stretch_is_anew_once_the_clock_has_moved_on() -> None:
-    """It stands still until everything else had its turn; so nobody needs to wait for that."""
-    turns = Turns(0)
-    now = [1.0]
-    turns.clock = lambda: now[0]
-    handled = Handled()
-    connection = Connection(CALLER, handled, turns=turns)
-    connection.receive(numbered(1))
-    assert connection.receive(numbered(1)) == b""
-    assert (connection.held, len(handled.ids)) == (ONE, 1)
-    now[0] = 2.0
+def test_a_stretch_is_anew_once_its_first_comes_again() -> None:
+    """All sockets were looked at meanwhile; so nobody needs to wait for that."""
+    turns, handled = Turns(3600), Handled()
+    first, second = (Connection(CALLER, handled, turns=turns) for _ in range(2))
+    first.receive(numbered(1))
+    turns.left = turns.known_left = -1.0
+    assert second.receive(numbered(1)) == b""
+    assert second.held == ONE
+    assert ids(first.receive(numbered(3))) == [2, 3, 4]
+    turns.left = turns.known_left = -1.0
     other = Connection(CALLER, handled, turns=turns)
-    assert ids(other.receive(numbered(3))) == [2], "the time is used up again, with the first"
-    assert connection.receive(b"") != b"", "what is held goes on when it is told to"
+    assert other.receive(numbered(1)) == b"", "the first is the first of the new stretch"
+
+
+def test_one_that_comes_alone_shows_it_too() -> None:
+    turns, handled = Turns(3600), Handled()
+    first, second = (Connection(CALLER, handled, turns=turns) for _ in range(2))
+    for each in (first, second):
+        each.receive(numbered(1))
+    turns.renew()
+    first.receive(numbered(1))
+    turns.left = -1.0
+    assert second.receive(numbered(1)) == b""
+    assert ids(first.receive(numbered(1))) == [4]
+
+
+def test_a_read_that_may_go_on_at_once_shows_nothing() -> None:
+    """A socket with much to read is read again before any other."""
+    turns, handled = Turns(3600), Handled()
+    much = numbered(1 + (1 << 16) // ONE)
+    greedy = Connection(CALLER, handled, turns=turns, max_unsent_bytes=1 << 30)
+    for data in (numbered(1), much, much):
+        assert greedy.receive(data) != b""
+    turns.left = turns.known_left = -1.0
+    assert ids(greedy.receive(much)) == [], "it has used up the stretch"
 
 
 def test_those_that_wait_come_first_also_in_a_new_stretch() -> None:
@@ -160,7 +183,6 @@ def test_those_that_wait_come_first_also_in_a_new_stretch() -> None:
     connection = Connection(CALLER, Handled(), turns=turns)
     connection.receive(numbered(1))
     turns.crowded = True
-    turns.clock = lambda: 7.0
     assert connection.receive(numbered(1)) == b""
     assert connection.held == ONE
 
