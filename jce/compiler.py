@@ -223,8 +223,8 @@ class _Compilation:
         self.inner += [
             f"def {name}(r, nesting):",
             "    out = {}",
-            "    index = 0",
             "    count = r.begin_map(nesting)",
+            f"    index = {'r.texts(count, out)' if key == value == schema.STRING else 0}",
             "    try:",
             "        while index < count:",
             "            if r.tag:",

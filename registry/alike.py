@@ -20,7 +20,7 @@ from typing import Final
 
 from jce.wire import COSTS
 from registry.answers import Answers
-from tars_protocol.connection import Caller
+from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.packets import trailer_at, trailer_fits
 
@@ -40,7 +40,7 @@ class Alike:
         self._seen = Seen()
 
     def answer(self, data: bytes, key: bytes, request_id: bytes, at: int, caller: Caller) -> bytes | Awaitable[bytes]:
-        """Answer one frame (see :class:`tars_protocol.connection.Near`)."""
+        """Answer one frame (see :class:`tars_protocol.handlers.Near`)."""
         answers, cache = self._answers, self._cache
         answer = cache.find(key)
         if answer is None:
@@ -62,7 +62,7 @@ class Alike:
         return answer.heads[len(request_id)] + request_id + answer.tail if answer.heads else b""
 
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
-        """Answer one frame that has no key (see :class:`tars_protocol.connection.Handler`)."""
+        """Answer one frame that has no key (see :class:`tars_protocol.handlers.Handler`)."""
         self._answers.stats.misses += 1
         return self._dispatcher.handle(data, key, caller)
 

@@ -11,54 +11,15 @@ Everything here can be driven with whole reads or one byte at a time, with the s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final
 
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import DEFAULT_MAX_FRAME_BYTES, HEADER_BYTES, MIN_FRAME_BYTES, FrameReader, length_at
+from tars_protocol.handlers import Caller, Handler, Load, Lookup, Near, Refused, unknown
 from tars_protocol.packets import KEY_ID, SERVANT_HEADS, Reply, layout_of, split_request
 from tars_protocol.refusals import overloaded, speaks
 from tars_protocol.turns import Turns
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is at the other end, and which of our addresses it connected to. Addresses are IP literals."""
-
-    peer: str
-    peer_port: int
-    local: str
-    local_port: int
-
-    def __str__(self) -> str:
-        return f"[{self.peer}]:{self.peer_port}" if ":" in self.peer else f"{self.peer}:{self.peer_port}"
-
-
-class Refused(FrameError):
-    """A frame to which no answer can be given, so that the connection ends."""
-
-
-Lookup = Callable[[bytes], Reply | None]
-"""From a frame without its length and with 0 for its request id, behind the connection's scope, to its answer; None
-where that is not known."""
-
-
-class Handler(Protocol):
-    """What answers a frame that the look-up does not know."""
-
-    def __call__(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
-        """The response frame; empty where none is sent; an awaitable of it where that takes time.
-
-        ``key`` is what the look-up was asked for, None where the frame has none. Raises Refused.
-        """
-
-
-class Near(Protocol):
-    """What answers a frame that has a key but is not known by it, where that can take less than to decode it."""
-
-    def __call__(self, data: bytes, key: bytes, request_id: bytes, at: int, caller: Caller) -> bytes | Awaitable[bytes]:
-        """As :class:`Handler`. ``request_id`` is the id's value as it is in the frame; what follows begins ``at``."""
 
 
 DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
@@ -77,36 +38,6 @@ _ITS_OWN, _OPEN, _FOR_KNOWN, _OVER = range(4)
 is used up; what is left of it for rows of known answers; nobody's, so that it has the time of one look-up."""
 
 _OVER_RATE: Final = "more requests a second than max_requests_per_peer"
-
-
-class Load:
-    """Answers under way on all connections of a server: ``in_flight`` now, and the ``most`` there may be."""
-
-    __slots__ = ("in_flight", "most", "refused")
-
-    def __init__(self, most: int) -> None:
-        self.in_flight = 0
-        self.most = most
-        self.refused = 0
-        """Requests answered -9 because there were so many."""
-
-    @property
-    def full(self) -> bool:
-        """True where one more would be one too many."""
-        return self.in_flight >= self.most
-
-
-def abandon(answer: Awaitable[object]) -> None:
-    """Give up an answer that nobody has begun to wait for: a coroutine is closed, a future cancelled."""
-    for name in ("close", "cancel"):
-        method = getattr(answer, name, None)
-        if method is not None:
-            method()
-            return
-
-
-def unknown(_: bytes) -> None:
-    """A look-up that knows nothing: for servers that keep no answers."""
 
 
 class Connection:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from jce import DecodeError, EncodeError, Reader
 from jce.wire import DEFAULT_MAX_VALUES
 from tars_protocol.bodies import FORMS
-from tars_protocol.connection import Caller, Load, Refused, abandon
+from tars_protocol.handlers import Caller, Load, Refused, abandon
 from tars_protocol.constants import PING, PacketType, ReturnCode
 from tars_protocol.errors import CallError
 from tars_protocol.frames import HEADER_BYTES
@@ -103,7 +103,7 @@ class Dispatcher:
         self.stats = DispatchStats()
 
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
-        """Answer one frame (see :class:`tars_protocol.connection.Handler`)."""
+        """Answer one frame (see :class:`tars_protocol.handlers.Handler`)."""
         began = perf_counter()
         try:
             return self._handle(data, key, caller)

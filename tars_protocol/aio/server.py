@@ -18,7 +18,8 @@ from tars_protocol.aio.listen import bind
 from tars_protocol.aio.peer import Peer
 from tars_protocol.aio.peers import Addresses
 from tars_protocol.aio.rounds import Rounds
-from tars_protocol.connection import Caller, Connection, Load
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller, Load
 from tars_protocol.turns import Turns
 
 __all__ = ["RateLimitMode", "Server", "ServerLimits", "ServerStats", "plain_address"]

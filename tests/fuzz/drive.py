@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from jce import dynamic
 from registry.app import App
-from tars_protocol.connection import Caller, Connection
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller
 from tars_protocol.packets import decode_response
 from tests.fuzz.cases import Case, Expected
 from tests.fuzz.pieces import REQUEST_ID, call

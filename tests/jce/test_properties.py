@@ -279,3 +279,46 @@ def test_a_value_that_does_not_fit_is_refused_or_still_gives_bytes_that_decode(d
 def test_anything_may_stand_where_the_parameters_or_the_struct_should(declared: tuple[Field, ...], value: Any) -> None:
     encoded_or_refused(jce.tuple_codec("parameters", declared), value)
     encoded_or_refused(jce.codec(make_struct("Whole", declared)), value)
+
+
+# -- maps of strings, read at once -----------------------------------------------------------------------------------
+
+
+class OneByOne(Reader):
+    """Reads each string of a map by itself."""
+
+    __slots__ = ()
+
+    def texts(self, count: int, out: dict[str, str]) -> int:
+        return 0
+
+
+TEXTS = jce.tuple_codec("two maps", (Field(0, "first", Map(STRING, STRING)), Field(1, "second", Map(STRING, STRING))))
+
+_short = st.binary(max_size=3).map(lambda text: bytes((len(text),)) + text)
+_long = st.binary(max_size=3).map(lambda text: len(text).to_bytes(4, "big") + text)
+_key = st.one_of(_short.map(b"\x06".__add__), _long.map(b"\x07".__add__), st.sampled_from([b"\xf6\x00\x00", b"\x16\x00"]))
+_value = st.one_of(
+    _short.map(b"\x16".__add__), _long.map(b"\x17".__add__), st.sampled_from([b"\xf6\x01\x00", b"\x06\x00", b"\x10\x01"])
+)
+_usual_pair = st.builds(bytes.__add__, _short.map(b"\x06".__add__), _short.map(b"\x16".__add__))
+_pairs = st.lists(st.one_of(_usual_pair, _usual_pair, st.builds(bytes.__add__, _key, _value)), max_size=5)
+
+
+@given(_pairs, _pairs, st.integers(-1, 1), st.binary(max_size=3), st.integers(0, 60), st.integers(1, 60))
+def test_maps_of_strings_are_the_same_read_at_once_and_one_by_one(
+    first: list[bytes], second: list[bytes], more: int, behind: bytes, cut: int, max_values: int
+) -> None:
+    """The values, what is wrong and where, and what is left of the budget; whole, cut, and with a wrong count."""
+    data = b""
+    for head, pairs in ((b"\x08", first), (b"\x18", second)):
+        data += head + b"\x00" + bytes((max(0, len(pairs) + more),)) + b"".join(pairs)
+    for each in (data + behind, data[:cut]):
+        ends = []
+        for kind in (Reader, OneByOne):
+            reader = kind(each, max_values)
+            try:
+                ends.append((TEXTS.decode(reader), reader.budget))
+            except DecodeError as error:
+                ends.append((str(error), error.offset))
+        assert ends[0] == ends[1]

@@ -35,7 +35,8 @@ from registry.routing.select import Endpoint, Lookup
 from registry.servants.query import query_servant
 from registry.table import TableStore
 from tars_protocol.bodies import FORMS
-from tars_protocol.connection import Caller, Connection
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller
 from tars_protocol.constants import Version
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.frames import HEADER_BYTES

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 from tars_protocol.aio.server import Server, ServerLimits
-from tars_protocol.connection import Caller, Connection, Lookup, unknown
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller, Lookup, unknown
 from tars_protocol.packets import Response, decode_response
 from tests.tars_protocol.shared import Kinds
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import Caller, Connection, Lookup, Refused, abandon, unknown
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller, Lookup, Refused, abandon, unknown
 from tars_protocol.dispatch import Call, Dispatcher, Servant
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import frame

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_protocol.connection import Caller, Connection, Load, Refused, abandon, unknown
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller, Load, Refused, abandon, unknown
 from tars_protocol.constants import RECONNECT, ReturnCode
 from tars_protocol.frames import FrameReader, frame
 from tars_protocol.packets import NO_REPLY, decode_response, reply

@@ -11,7 +11,8 @@ from registry.sources.policy_document import read_policy
 from registry.sources.scopes import Scopes
 from registry.sources.supervise import supervise
 from registry.table import TableStore
-from tars_protocol.connection import Caller, Connection, unknown
+from tars_protocol.connection import Connection
+from tars_protocol.handlers import Caller, unknown
 from tests.support.virtual_time import in_virtual_time
 
 GROUPED = Policy(read_policy("groups: [{id: 1, addresses: [10.0.0.0/8]}]"))
