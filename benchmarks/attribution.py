@@ -20,8 +20,8 @@ from registry.servants.query import query_servant
 from registry.sources.tendpoints import convert
 from registry.table import TableStore
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller, unknown
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller, unknown
 from tars_protocol.interfaces.query import SERVANT
 from tars_protocol.packets import KEY_ID, layout_of, split_request
 

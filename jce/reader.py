@@ -17,6 +17,9 @@ __all__ = ["BUFFER_END", "END", "Reader"]
 _KEY_HEAD: Final = 0 << 4 | wire.STRING1
 _VALUE_HEAD: Final = 1 << 4 | wire.STRING1
 
+_TWO: Final = 2 * wire.COSTS[wire.STRING1]
+"""What two strings count for."""
+
 _float = struct.Struct(">f").unpack_from
 _double = struct.Struct(">d").unpack_from
 
@@ -117,37 +120,31 @@ class Reader(Cursor):
     def texts(self, count: int, out: dict[str, str]) -> int:
         """Put pairs of strings into ``out``, of the ``count`` of a map that was just begun; how many there were.
 
-        Only as far as they are written as usual: short, their heads of one byte. The one after them is next. Three
-        times as fast as to read them one by one, as there is no call for each.
+        Only as far as they are written as usual, short and with heads of one byte, and never the last. The one after
+        them is next. Three times as fast as to read them one by one, as there is no call for each.
         """
         if self.tag != 0 or self.type != wire.STRING1:
             return 0
-        data, end, budget = self.data, self._end, self.budget
+        data, budget = self.data, self.budget
         start, read = self.pos, 0
-        while read < count:
-            # The head of the key is taken, that of the value and that of the next key are not.
-            try:
+        try:
+            while read < count - 1:
+                # The head of the key is taken, that of the value and that of the next key are not.
                 key = start + 1
                 stop = key + data[start]
-                if data[stop] != _VALUE_HEAD:
-                    break
                 value = stop + 2
                 after = value + data[stop + 1]
-                last = read + 1 == count
-                if after > end or budget < 2 or not last and data[after] != _KEY_HEAD:
+                if data[stop] != _VALUE_HEAD or data[after] != _KEY_HEAD or budget < _TWO:
                     break
-            except IndexError:
-                break
-            out.setdefault(
-                str(data[key:stop], "utf-8", "surrogateescape"), str(data[value:after], "utf-8", "surrogateescape")
-            )
-            read += 1
-            if last:
-                self.pos, self.budget = after, budget - 1
-                self._head()
-                return read
-            budget -= 2
-            start = after + 1
+                out.setdefault(
+                    str(data[key:stop], "utf-8", "surrogateescape"), str(data[value:after], "utf-8", "surrogateescape")
+                )
+                read += 1
+                budget -= _TWO
+                start = after + 1
+        except IndexError:
+            # It is cut short: whoever reads on tells where.
+            pass
         self.at, self.pos, self.budget = start - 1, start, budget
         return read
 

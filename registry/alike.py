@@ -20,8 +20,8 @@ from typing import Final
 
 from jce.wire import COSTS
 from registry.answers import Answers
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller
 from tars_protocol.packets import trailer_at, trailer_fits
 
 _COSTLIEST: Final = max(COSTS)

@@ -34,9 +34,9 @@ from registry.routing.select import (
 )
 from registry.table import Change, ServerKey, TableStore
 from tars_protocol.bodies import FORMS
-from tars_protocol.handlers import Caller
 from tars_protocol.constants import PacketType, ReturnCode
 from tars_protocol.dispatch import Call
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces import query as query_interface
 from tars_protocol.interfaces.query import QUERY, EndpointF
 from tars_protocol.packets import NO_REPLY, Reply, reply

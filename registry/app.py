@@ -35,8 +35,8 @@ from registry.table import DIRECTORY_PARTS, Part, TableStore
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller, Handler, Lookup, Near, unknown
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller, Handler, Lookup, Near, unknown
 from tars_protocol.interfaces import query as query_interface
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from tars_protocol.packets import KEY_ID, SERVANT_HEADS, Reply, layout_of, split
 from tars_protocol.refusals import overloaded, speaks
 from tars_protocol.turns import Turns
 
-
 DEFAULT_MAX_UNSENT_BYTES: Final = 1 << 18
 """One read may hold thousands of small questions, and an answer be thousands of times as long."""
 

@@ -17,10 +17,10 @@ from typing import Any, Final
 from jce import DecodeError, EncodeError, Reader
 from jce.wire import DEFAULT_MAX_VALUES
 from tars_protocol.bodies import FORMS
-from tars_protocol.handlers import Caller, Load, Refused, abandon
 from tars_protocol.constants import PING, PacketType, ReturnCode
 from tars_protocol.errors import CallError
 from tars_protocol.frames import HEADER_BYTES
+from tars_protocol.handlers import Caller, Load, Refused, abandon
 from tars_protocol.interface import Function, Interface
 from tars_protocol.packets import NO_REPLY, REQUEST, Reply, RequestPacket, identify, reply
 from tars_protocol.stats import Histogram

@@ -16,8 +16,8 @@ from registry.servants.query import query_servant
 from registry.table import DIRECTORY_PARTS, TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.query import QUERY, SERVANT
 from tars_protocol.packets import RequestPacket, encode_request
 

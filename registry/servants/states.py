@@ -12,10 +12,10 @@ from registry.kube.fair import Shares
 from registry.kube.pods import is_pod_name
 from registry.kube.reports import Outcome
 from registry.model import ACTIVE
-from tars_protocol.handlers import Caller
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Call
 from tars_protocol.errors import CallError
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.registry import PID_KEY
 from tars_protocol.settings import setting
 

@@ -14,9 +14,9 @@ from tars_protocol.aio.limits import RateLimitMode, ServerLimits, ServerStats
 from tars_protocol.aio.peers import Address, may_ask
 from tars_protocol.aio.rounds import Rounds
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import abandon
 from tars_protocol.constants import Version
 from tars_protocol.errors import FrameError
+from tars_protocol.handlers import abandon
 from tars_protocol.refusals import RECONNECT_FRAME
 from tars_protocol.turns import Turns
 

@@ -17,8 +17,8 @@ from registry.routing.hosts import EndpointHost, Naming
 from registry.servants.query import query_servant
 from registry.table import TableStore
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.query import SERVANT
 from tars_protocol.packets import decode_response
 from tests.support import golden

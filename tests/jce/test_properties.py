@@ -297,9 +297,13 @@ TEXTS = jce.tuple_codec("two maps", (Field(0, "first", Map(STRING, STRING)), Fie
 
 _short = st.binary(max_size=3).map(lambda text: bytes((len(text),)) + text)
 _long = st.binary(max_size=3).map(lambda text: len(text).to_bytes(4, "big") + text)
-_key = st.one_of(_short.map(b"\x06".__add__), _long.map(b"\x07".__add__), st.sampled_from([b"\xf6\x00\x00", b"\x16\x00"]))
+_key = st.one_of(
+    _short.map(b"\x06".__add__), _long.map(b"\x07".__add__), st.sampled_from([b"\xf6\x00\x00", b"\x16\x00"])
+)
 _value = st.one_of(
-    _short.map(b"\x16".__add__), _long.map(b"\x17".__add__), st.sampled_from([b"\xf6\x01\x00", b"\x06\x00", b"\x10\x01"])
+    _short.map(b"\x16".__add__),
+    _long.map(b"\x17".__add__),
+    st.sampled_from([b"\xf6\x01\x00", b"\x06\x00", b"\x10\x01"]),
 )
 _usual_pair = st.builds(bytes.__add__, _short.map(b"\x06".__add__), _short.map(b"\x16".__add__))
 _pairs = st.lists(st.one_of(_usual_pair, _usual_pair, st.builds(bytes.__add__, _key, _value)), max_size=5)
@@ -314,11 +318,29 @@ def test_maps_of_strings_are_the_same_read_at_once_and_one_by_one(
     for head, pairs in ((b"\x08", first), (b"\x18", second)):
         data += head + b"\x00" + bytes((max(0, len(pairs) + more),)) + b"".join(pairs)
     for each in (data + behind, data[:cut]):
-        ends = []
-        for kind in (Reader, OneByOne):
-            reader = kind(each, max_values)
-            try:
-                ends.append((TEXTS.decode(reader), reader.budget))
-            except DecodeError as error:
-                ends.append((str(error), error.offset))
-        assert ends[0] == ends[1]
+        _same_at_once_and_one_by_one(each, max_values)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "080004" + "060161160162" * 4 + "18000106001600",
+        "080002" + "0700160006" + "1600" * 8,  # a long key whose length looks like a short pair
+        "080002" + "1600" * 2 + "06001600",  # a value where a key should be
+        "080001" + "06001600" + "06001600" * 2,  # more pairs than were said
+    ],
+)
+def test_maps_of_strings_are_the_same_with_every_budget(data: str) -> None:
+    for max_values in range(1, 30):
+        _same_at_once_and_one_by_one(bytes.fromhex(data), max_values)
+
+
+def _same_at_once_and_one_by_one(data: bytes, max_values: int) -> None:
+    ends: list[object] = []
+    for kind in (Reader, OneByOne):
+        try:
+            reader = kind(data, max_values)
+            ends.append((TEXTS.decode(reader), reader.budget))
+        except DecodeError as error:
+            ends.append((str(error), error.offset))
+    assert ends[0] == ends[1]

@@ -11,9 +11,9 @@ from registry.alike import Seen
 from registry.cache import CacheLimits
 from registry.routing.select import Lookup
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.constants import PacketType, Version
 from tars_protocol.frames import FrameReader, frame
+from tars_protocol.handlers import Caller
 from tars_protocol.packets import request_id_span, trailer_at
 from tars_protocol.turns import Turns
 from tests.support.tables import HELLO, LOOKUPS, VERSIONS, Served, arguments_of, hello, request

@@ -46,8 +46,8 @@ from registry.sources.policy_document import read_policy
 from registry.sources.routing_keeper import RoutingSettings
 from registry.table import TableStore
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Dispatcher
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.query import SERVANT
 from tests.support.tables import Peer, endpoint_f
 from tests.support.virtual_time import VirtualTimeLoop

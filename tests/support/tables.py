@@ -36,10 +36,10 @@ from registry.servants.query import query_servant
 from registry.table import TableStore
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.constants import Version
 from tars_protocol.dispatch import Dispatcher
 from tars_protocol.frames import HEADER_BYTES
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.query import QUERY, SERVANT, EndpointF
 from tars_protocol.packets import REQUEST, RESPONSE, RequestPacket, decode_response, encode_request
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jce import Double, Float, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, field, struct
 from tars_protocol.bodies import FORMS
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Call, Dispatcher, Servant
 from tars_protocol.errors import CallError
+from tars_protocol.handlers import Caller
 from tars_protocol.interface import Interface, Out, function
 from tars_protocol.packets import RequestPacket, encode_request
 from tests.support import golden

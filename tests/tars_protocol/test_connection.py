@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller, Lookup, Refused, abandon, unknown
 from tars_protocol.dispatch import Call, Dispatcher, Servant
 from tars_protocol.errors import FrameError
 from tars_protocol.frames import frame
+from tars_protocol.handlers import Caller, Lookup, Refused, abandon, unknown
 from tars_protocol.packets import KEY_ID, NO_REPLY, Reply, RequestPacket, encode_request, reply, request_id_span
 from tars_protocol.turns import Turns
 from tests.tars_protocol.shared import (

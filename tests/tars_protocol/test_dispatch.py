@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from jce import Int32, tuple_codec
 from jce.schema import fields
 from tars_protocol.bodies import FORMS
-from tars_protocol.handlers import Refused
 from tars_protocol.constants import STATUS_RESULT_CODE, STATUS_RESULT_DESC
 from tars_protocol.dispatch import OTHER, Call, Dispatcher, Servant
 from tars_protocol.errors import CallError
 from tars_protocol.frames import frame
+from tars_protocol.handlers import Refused
 from tars_protocol.interface import Interface, Out, function
 from tars_protocol.packets import (
     REQUEST,

@@ -21,10 +21,10 @@ from tars_protocol.aio.limits import RateLimitMode, ServerLimits
 from tars_protocol.aio.listen import BACKLOG
 from tars_protocol.aio.peers import Addresses, admit
 from tars_protocol.aio.server import Server
-from tars_protocol.handlers import Caller, unknown
 from tars_protocol.constants import ReturnCode
 from tars_protocol.dispatch import Dispatcher, Servant
 from tars_protocol.frames import frame
+from tars_protocol.handlers import Caller, unknown
 from tars_protocol.packets import decode_response, reply
 from tests.tars_protocol.served import Peer, Served, connected, serving, until
 from tests.tars_protocol.shared import KINDS, SERVANT, Kinds, on_every_loop, request

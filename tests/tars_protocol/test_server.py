@@ -24,8 +24,8 @@ from tars_protocol.aio import server as server_module
 from tars_protocol.aio.listen import ListenError, bind
 from tars_protocol.aio.server import Server, ServerLimits, plain_address
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller
 from tars_protocol.frames import frame
+from tars_protocol.handlers import Caller
 from tars_protocol.packets import reply
 from tests.tars_protocol.served import Peer, Served, connected, serving, until
 from tests.tars_protocol.shared import Kinds, on_every_loop, request

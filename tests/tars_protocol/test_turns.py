@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tars_protocol.connection import Connection
-from tars_protocol.handlers import Caller, Load, Refused, abandon, unknown
 from tars_protocol.constants import RECONNECT, ReturnCode
 from tars_protocol.frames import FrameReader, frame
+from tars_protocol.handlers import Caller, Load, Refused, abandon, unknown
 from tars_protocol.packets import NO_REPLY, decode_response, reply
 from tars_protocol.refusals import RECONNECT_FRAME, overloaded, speaks
 from tars_protocol.turns import Turns

@@ -10,8 +10,8 @@ import pytest
 from registry.model import Object, Pod, ServantSpec, Server, Template
 from registry.profile import ProfileLimits, join
 from registry.servants.descriptors import Descriptors
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Call
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.registry import REGISTRY, SERVANT, ServerDescriptor
 from tars_protocol.packets import RequestPacket
 from tests.support.tables import filled_store

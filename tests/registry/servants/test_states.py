@@ -26,9 +26,9 @@ from registry.servants.own_readiness import OwnReadiness
 from registry.servants.pod_states import PodStates
 from registry.servants.states import StateReport, StateReports, StateSettings
 from registry.table import TableStore
-from tars_protocol.handlers import Caller
 from tars_protocol.dispatch import Call
 from tars_protocol.errors import CallError
+from tars_protocol.handlers import Caller
 from tars_protocol.interfaces.registry import PID_KEY, REGISTRY, SERVANT
 from tars_protocol.packets import RequestPacket
 from tests.support.scripted_pods import FakePods
