@@ -42,11 +42,12 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
     class Floor(asyncio.Protocol):
         """One connection."""
 
-        __slots__ = ("layout", "partial", "write")
+        __slots__ = ("layout", "partial", "piece", "write")
 
         def __init__(self) -> None:
             self.partial = b""
             self.layout = layout_of(b"", 0)
+            self.piece = b""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.write = transport.write  # type: ignore[attr-defined]
@@ -65,7 +66,7 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
                     return
             out: list[bytes] = []
             at, last, usual_until = 0, size - HEADER_BYTES, size - into
-            request_id = b""
+            request_id, piece = b"", self.piece
             while at <= last:
                 if at < usual_until:
                     length, head, request_id = unpack(data, at)
@@ -83,7 +84,8 @@ def floor(answer: bytes, id_at: int) -> Callable[[], asyncio.Protocol]:
                     self.layout = layout_of(before, len(request_id))
                     into, unpack, start, low, high = self.layout
                     usual_until = size - into
-                out += (heads[len(request_id)], request_id, tail)
+                    piece = self.piece = heads[len(request_id)]
+                out += (piece, request_id, tail)
                 at = stop
             if at < size:
                 self.partial = data[at:]

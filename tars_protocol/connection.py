@@ -257,6 +257,7 @@ class Connection:
         key: bytes | None = None
         reply: Reply | None = None
         request_id, asked, again = b"", b"", 0
+        piece, tail, sent = b"", b"", 0
         while at <= last:
             # As FrameReader.end_of, but without a call.
             if at < usual_until:
@@ -286,11 +287,14 @@ class Connection:
                         asked = behind
                     elif data[at + into] not in SERVANT_HEADS:
                         key = None
+                if reply is not None:
+                    piece, tail = reply.heads[len(request_id)] if reply.heads else b"", reply.tail
+                    sent = len(tail)
             if reply is not None:
                 at = stop
-                if reply.heads:
-                    out += (reply.heads[len(request_id)], request_id, reply.tail)
-                    room -= len(reply.tail)
+                if piece:
+                    out += (piece, request_id, tail)
+                    room -= sent
                     if room < 0:
                         break
                 ahead -= 1
