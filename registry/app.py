@@ -252,8 +252,9 @@ class App:
 
     def example_id(self) -> str | None:
         """The id of some object in the table, for those who want to try."""
-        for group in self.store.table.servers.values():
-            for server in group:
+        servers = self.store.table.servers
+        for key in sorted(servers):
+            for server in servers[key]:
                 for servant in server.servants:
                     if server.app and server.server and any(pod.active for pod in server.pods):
                         return f"{server.app}.{server.server}.{servant.name}"

@@ -25,6 +25,7 @@ from registry.model import (
     Template,
     Upstream,
 )
+from registry.shards import Shards
 
 ServerKey = tuple[str, str]
 """A server, however its name is spelt: app and server in lower case; ("", object name) for an object without them."""
@@ -53,7 +54,7 @@ class Table:
 
     version: int = 0
     synced: bool = False
-    servers: Mapping[ServerKey, tuple[Server, ...]] = field(default_factory=dict)
+    servers: Shards[ServerKey, tuple[Server, ...]] = field(default_factory=Shards)
     templates: Mapping[ObjectKey, Template] = field(default_factory=dict)
     up_chain: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict)
     policy: PolicyText | None = None
@@ -286,10 +287,7 @@ class TableStore:
                 groups.pop(name, None)
         self._counts += counts
         if shown:
-            servers = {**self.table.servers, **shown}
-            for name, group in shown.items():
-                if not group:
-                    del servers[name]
+            servers = self.table.servers.changed({name: group or None for name, group in shown.items()})
             self._publish(replace(self.table, servers=servers), Change(frozenset(shown)))
         # To give a hundred thousand objects back takes time as well.
         for collection in (old, new, members, plans, shown):

@@ -40,12 +40,11 @@ class PodHosts(Mapping[str, str]):
         if before is now:
             return
         moved = False
-        for key in before.keys() | now.keys():
-            if before.get(key) is not now.get(key):
-                gone, come = _hosts_of(before.get(key, ())), _hosts_of(now.get(key, ()))
-                if gone != come:
-                    moved = True
-                    self._of_servers.change(gone, come)
+        for key in now.differing(before):
+            gone, come = _hosts_of(before.get(key, ())), _hosts_of(now.get(key, ()))
+            if gone != come:
+                moved = True
+                self._of_servers.change(gone, come)
         if moved:
             self._moved()
 
