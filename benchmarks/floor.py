@@ -5,7 +5,8 @@ writes once a read. No look-up, no limits, no deadlines, no metrics, no logs: wh
 its features cost.
 
 It is tuned as hard as the service: each way of writing here was chosen by measuring. A BufferedProtocol took 6 % more
-at 16 x 1 and writelines instead of one piece 3 % more."""
+at 16 x 1 and writelines instead of one piece 3 % more.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Alike:
                 cache.learn(call, key)
         if not answers.give(answer):
             return self._dispatcher.handle(data, key, caller)
-        return answer.heads[len(request_id)] + request_id + answer.tail if answer.heads else b""
+        return answer.frame_for(request_id)
 
     def handle(self, data: bytes, key: bytes | None, caller: Caller) -> bytes | Awaitable[bytes]:
         """Answer one frame that has no key (see :class:`tars_protocol.handlers.Handler`)."""

@@ -329,9 +329,7 @@ class Connection:
         """What there is to send for one whole read that starts otherwise than the last."""
         key, request_id = self._split(frame, 0, len(frame))
         reply = None if key is None else self._lookup(key)
-        if reply is None:
-            return self._alone(frame, key, request_id, self._layout[0])
-        return reply.heads[len(request_id)] + request_id + reply.tail if reply.heads else b""
+        return self._alone(frame, key, request_id, self._layout[0]) if reply is None else reply.frame_for(request_id)
 
     def _alone(self, frame: bytes, key: bytes | None, request_id: bytes, at: int) -> bytes:
         """What there is to send for one whole read whose answer is not known; it may have to wait for its turn."""
@@ -415,4 +413,4 @@ class Connection:
         if reply is None:
             return None
         self._admitted = None
-        return reply.heads[len(request_id)] + request_id + reply.tail if reply.heads else b""
+        return reply.frame_for(request_id)

@@ -121,17 +121,14 @@ split_request: Final = re.compile(
 The width of the value (0, 1, 2 or 4 bytes) tells its type. None where the frame does not start as clients write it.
 """
 
-_match_request_id: Final = re.compile(rb"...." + _BEFORE_ID + _ID + rb"(?= [\x56\x57] )", re.VERBOSE | re.DOTALL).match
-"""The same where only the id's value matters, the one group."""
-
 
 def request_id_span(data: bytes) -> tuple[int, int] | None:
     """Where the value of a request's id is in its frame: start and end, the head byte before them not included.
 
     None where the frame does not start as clients write it.
     """
-    match = _match_request_id(data)
-    return None if match is None else match.span(1)
+    match = split_request(data)
+    return None if match is None else match.span(2)
 
 
 SERVANT_HEADS: Final = b"\x56\x57"
@@ -310,6 +307,10 @@ class Reply:
 
     def given(self, times: int) -> None:
         """It was sent again, so many times, without being looked up each time."""
+
+    def frame_for(self, request_id: bytes) -> bytes:
+        """The whole frame for the value of a request id as it stands in its frame; empty where nothing is sent."""
+        return self.heads[len(request_id)] + request_id + self.tail if self.heads else b""
 
     def frame(self, request_id: int) -> bytes:
         """The whole frame for a request id; empty where nothing is sent."""

@@ -49,6 +49,10 @@ def main() -> int:
             sys.stdout.flush()
     codes.append(_coverage("combine", "--quiet", ".coverage.installed", ".coverage.others"))
     codes.append(_coverage("report"))
+    # What failed may be far above, behind the other run and the table.
+    parts = ("those that need no installed programs", "those that need them", "coverage combine", "coverage report")
+    failed = [part for part, code in zip(parts, codes, strict=True) if code]
+    print(f"\nFAILED: {', '.join(failed)}" if failed else "\nBoth runs passed", flush=True)
     return int(any(codes))
 
 
