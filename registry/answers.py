@@ -222,7 +222,7 @@ class Answers:
     def _compute(self, answer: Answer) -> None:
         """Make the bytes of an answer from the table as it is."""
         self.stats.computed += 1
-        old_size = answer.size if answer.heads else 0
+        old_size = answer.size
         question, form = answer.question, answer.form
         selection = self._selection(question, form)
         made, result = NO_REPLY, "not_synchronised"

@@ -25,7 +25,7 @@ from tars_protocol.settings import setting
 _RAW_OVERHEAD: Final = 200
 """Bytes that a raw key takes beside its own: two dict slots and the bytes object."""
 
-_ANSWER_OVERHEAD: Final = 1_000
+_ANSWER_OVERHEAD: Final = 650
 """Bytes that an answer takes beside its frame and the text of its question: the objects around them."""
 
 _GIVEN_BACK: Final = 8

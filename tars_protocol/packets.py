@@ -323,8 +323,8 @@ class Reply:
 
     @property
     def size(self) -> int:
-        """Bytes that it holds."""
-        return len(self.tail) + sum(map(len, self.heads))
+        """Bytes that it holds and shares with no other."""
+        return len(self.tail)
 
 
 NO_REPLY: Final = Reply((), b"")
@@ -338,21 +338,25 @@ class _Template:
         at = next(index for index, f in enumerate(fields) if f.name == "iRequestId")
         self._before = tuple_codec(f"{name} up to iRequestId", fields[:at])
         self._after = tuple_codec(f"{name} from iRequestId", fields[at + 1 :])
-        tag = fields[at].tag << 4
-        self._id_heads = {
-            0: bytes((tag | jce_wire.ZERO,)),
-            1: bytes((tag | jce_wire.INT8,)),
-            2: bytes((tag | jce_wire.INT16,)),
-            4: bytes((tag | jce_wire.INT32,)),
-        }
+        self._id_tag = fields[at].tag << 4
 
     def fill(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> Reply:
-        start, tail = self._before.encode(before), self._after.encode(after)
-        heads = [b""] * 5
-        for width, head in self._id_heads.items():
-            length = HEADER_BYTES + len(start) + len(head) + width + len(tail)
-            heads[width] = length.to_bytes(HEADER_BYTES, "big") + start + head
-        return Reply(tuple(heads), tail)
+        tail = self._after.encode(after)
+        return Reply(_heads(self._before.encode(before), self._id_tag, len(tail)), tail)
+
+
+@lru_cache(4096)
+def _heads(start: bytes, id_tag: int, behind: int) -> tuple[bytes, ...]:
+    """``Reply.heads`` of frames that have these bytes before their id and so many behind it.
+
+    Those of one length share them: ten thousand answers that are asked for in turn then have less to be fetched from
+    main memory, and take less of it.
+    """
+    heads = [b""] * 5
+    for width, kind in ((0, jce_wire.ZERO), (1, jce_wire.INT8), (2, jce_wire.INT16), (4, jce_wire.INT32)):
+        length = HEADER_BYTES + len(start) + 1 + width + behind
+        heads[width] = length.to_bytes(HEADER_BYTES, "big") + start + bytes((id_tag | kind,))
+    return tuple(heads)
 
 
 _RESPONSE_TEMPLATE: Final = _Template("ResponsePacket", fields_of(ResponsePacket))
