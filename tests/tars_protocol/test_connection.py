@@ -239,19 +239,99 @@ class Counted(Reply):
         self.times += times
 
 
-@pytest.mark.parametrize("row", [1, 2, 3, 32, 33, 100])
-def test_one_question_in_a_row_is_looked_up_once_and_counted_each_time(row: int) -> None:
+@pytest.mark.parametrize("run", [1, 2, 3, 4, 5, 6, 7, 32, 33, 34, 100])
+def test_a_run_of_one_question_is_looked_up_once_and_counted_each_time(run: int) -> None:
     first, second = request("add", 1, 2), request("add", 3, 4)
     shape = reply(1, 0, b"x")
     one, two = Counted(shape.heads, shape.tail), Counted(shape.heads, shape.tail)
     server = Server({_key(first): one, _key(second): two})
     server.connection.receive(first)  # the first read of a connection is looked at more closely
-    for stream in (first * row + second * row, first + second, first * row):
+    for stream in (first * run + second * run, first + second, first * run):
         server.keys.clear()
         one.times = two.times = 0
         server.connection.receive(stream)
         assert one.times + two.times + len(server.keys) == len(stream) // len(first)
         assert len(server.keys) <= 2
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from(("add", "say", "note")),
+        st.integers(-140, 140) | st.sampled_from(ID_CORNERS),
+        st.integers(1, 40),
+    ),
+    min_size=1,
+    max_size=4,
+)
+"""Of each run its question, its first request id, how many there are."""
+
+
+def _run(name: str, first: int, count: int) -> list[bytes]:
+    step = 1 if first < 0 else -1
+    return [request(name, body=b"", iRequestId=first + step * n) for n in range(count)]
+
+
+@FEWER
+@given(RUNS, st.sampled_from((0, 100, 5_000)), st.data())
+def test_runs_are_answered_as_each_of_their_frames_alone(
+    runs: list[tuple[str, int, int]], max_unsent: int, data: st.DataObject
+) -> None:
+    """Whatever stands in one byte of them, and however much may be sent at a time."""
+    frames = [each for run in runs for each in _run(*run)]
+    known = {"add": reply(1, 0, b"add"), "say": reply(1, 0, b"say" * 20), "note": NO_REPLY}
+    answers = {_key(request(name, body=b"")): known[name] for name in known}
+    spoilt = data.draw(st.integers(-1, len(frames) - 1))
+    if spoilt >= 0:
+        at = data.draw(st.integers(4, len(frames[spoilt]) - 1))
+        frames[spoilt] = frames[spoilt][:at] + data.draw(st.binary(min_size=1, max_size=1)) + frames[spoilt][at + 1 :]
+    alone, together = Server(answers), Server(answers, max_unsent_bytes=max_unsent)
+    for each in (alone, together):
+        each.connection.receive(request("add", body=b""))  # the first read is looked at more closely
+    assert drive(together.connection, [b"".join(frames)]) == drive(alone.connection, frames)
+    assert together.handled == alone.handled
+    assert str(together.connection.error) == str(alone.connection.error)
+
+
+@pytest.mark.parametrize("lie", [0, 4, 10, 60, 80, 200, 1 << 20, 1 << 31])
+def test_a_length_that_is_a_lie_ends_a_run(lie: int) -> None:
+    frames = _run("add", 1000, 20)
+    server = Server({_key(frames[0]): reply(1, 0, b"x")}, max_frame_bytes=1000)
+    drive(server.connection, frames[:1])
+    frames[10] = lie.to_bytes(4, "big") + frames[10][4:]
+    alone = Connection(CALLER, server._handle, server.answers.get, max_frame_bytes=1000)
+    assert server.connection.receive(b"".join(frames)) == drive(alone, bytewise(b"".join(frames)))
+    assert str(server.connection.error) == str(alone.error)
+    assert server.connection.waiting == alone.waiting
+
+
+@pytest.mark.parametrize(
+    ("first", "wide"),
+    [
+        *((100, bytes((n,))) for n in (0,)),
+        *((1000, n.to_bytes(2, "big", signed=True)) for n in (0, 127, -1, -128)),
+        *((100_000, n.to_bytes(4, "big", signed=True)) for n in (0, 32_767, -1, -32_768)),
+    ],
+)
+def test_an_id_that_could_be_narrower_is_decoded_also_in_a_run(first: int, wide: bytes) -> None:
+    """So that the answer has it as the caller would be answered otherwise."""
+    frames = _run("add", first, 9)
+    server = Server({_key(frames[0]): reply(1, 0, b"x")})
+    drive(server.connection, frames[:1])
+    start, end = request_id_span(frames[5]) or (0, 0)
+    assert end - start == len(wide)
+    frames[5] = frames[5][:start] + wide + frames[5][end:]
+    server.connection.receive(b"".join(frames))
+    assert [data for data, _, _ in server.handled] == [frames[5]]
+
+
+def test_an_answer_is_never_that_of_the_question_before() -> None:
+    """Not where the one between them is laid out otherwise, and the next as that."""
+    frames = [*_run("add", 1000, 1), *_run("say", 100_000, 1), *_run("add", 100_001, 1)]
+    known = {name: reply(1, 0, name.encode()) for name in ("add", "say")}
+    server = Server({_key(request(name, body=b"")): known[name] for name in known})
+    drive(server.connection, _run("add", 1001, 1))
+    right = [known[name].frame(n) for name, n in (("add", 1000), ("say", 100_000), ("add", 100_001))]
+    assert server.connection.receive(b"".join(frames)) == b"".join(right)
 
 
 def test_a_question_whose_answer_was_not_known_is_looked_up_again_in_the_same_read() -> None:

@@ -142,6 +142,35 @@ def test_rows_of_known_answers_go_on_for_longer_than_what_is_to_be_decoded() -> 
     assert connection.held == len(numbered(40)) - len(numbered(1))
 
 
+@pytest.mark.parametrize("count", [2, 5, 31, 100])
+def test_the_answers_of_a_run_count_as_every_others(count: int) -> None:
+    """In what all connections together may send in a stretch; and they end where it is used up."""
+    answer = reply(1, 0, b"x" * 50)
+    turns = Turns(3600, answer_bytes=1 << 20)
+    connection = Connection(CALLER, Handled(), lambda key: answer, turns=turns)
+    connection.receive(numbered(1))
+    turns.renew()
+    question = [request("add", 1, 0, iRequestId=n) for n in range(200, 200 + count)]
+    connection.receive(b"".join(question))
+    assert turns.room == (1 << 20) - count * len(answer.tail)
+    turns.renew()
+    turns.room = len(answer.tail) * (count // 2)
+    assert ids(connection.receive(b"".join(question))) == list(range(200, 201 + count // 2))
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["a run of one question", "others in turn"])
+def test_the_clock_is_looked_at_every_few_known_answers(alike: bool) -> None:
+    """Every eight where it is somebody's own time."""
+    turns = Turns(3600)
+    connection = Connection(CALLER, Handled(), lambda key: reply(1, 0, b"x"), turns=turns)
+    connection.receive(numbered(1))
+    turns.renew()
+    turns.left = turns.known_left = turns.share = 0.0
+    question = [request("add", 1, 0 if alike else n, iRequestId=n) for n in range(1, 101)]
+    assert ids(connection.receive(b"".join(question))) == list(range(1, 33))
+    assert ids(connection.receive(b"")) == list(range(33, 41))
+
+
 def test_a_stretch_is_anew_once_its_first_comes_again() -> None:
     """All sockets were looked at meanwhile; so nobody needs to wait for that."""
     turns, handled = Turns(3600), Handled()
