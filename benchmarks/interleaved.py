@@ -161,13 +161,23 @@ def one(command: list[str], side: Side, how: Load, **options: object) -> Outcome
     return found
 
 
-def alternate(command: list[str], sides: list[Side], how: Load, pairs: int, **options: object) -> list[Runs]:
-    """So many runs of each side, in turn; every other time in the other order."""
+def alternate(
+    command: list[str], sides: list[Side], how: Load, pairs: int, *, slices: int = 1, **options: object
+) -> list[Runs]:
+    """So many runs of each side, in turn; every other time in the other order. ``options`` are those of a slice.
+
+    Where a run is made of several slices, it is these that are made in turn. What changes from second to second, as on
+    a machine that others use too, then meets both sides alike.
+    """
     runs = [Runs(side.name) for side in sides]
     for number in range(pairs):
-        order = list(zip(sides, runs, strict=True))
-        for side, kept in order if number % 2 == 0 else reversed(order):
-            kept.outcomes.append(one(command, side, how, **options))
+        made: list[list[Outcome]] = [[] for _ in sides]
+        for part in range(slices):
+            order = list(zip(sides, made, strict=True))
+            for side, kept in order if (number + part) % 2 == 0 else reversed(order):
+                kept.append(one(command, side, how, **options))
+        for side, run, kept in zip(sides, runs, made, strict=True):
+            run.outcomes.append(Outcome.of_slices(kept))
             if side.server.pid:
-                kept.memory_kib.append(side.server.memory_kib())
+                run.memory_kib.append(side.server.memory_kib())
     return runs

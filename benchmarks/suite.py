@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from benchmarks import attribution, memory, trouble
+from benchmarks import attribution, load, memory, trouble
 from benchmarks.interleaved import Load, Runs, Scenario, Side, alternate, one
 from benchmarks.load.plan import VARYING, Asked, Plan, question
 from benchmarks.numbers import Figure
@@ -41,17 +41,22 @@ COLD: Final = 10_000
 
 @dataclass(frozen=True)
 class Pace:
-    """How long and how often to measure: seconds of a run, pairs of runs, and those of an open loop."""
+    """How long and how often to measure: seconds of a slice, its warm-up, slices of a run, pairs of runs, and the same
+    of an open loop, which is never sliced."""
 
     seconds: float
     warm_up: float
+    slices: int
     pairs: int
     open_seconds: float
     open_runs: int
 
 
-QUICK: Final = Pace(0.45, 0.12, 9, 2.0, 5)
-FULL: Final = Pace(0.8, 0.15, 11, 4.0, 9)
+QUICK: Final = Pace(0.15, 0.04, 3, 9, 2.0, 5)
+FULL: Final = Pace(0.2, 0.05, 4, 11, 4.0, 9)
+
+SLICED_UP_TO: Final = 256
+"""Connections: with more of them a slice would be over before all had asked often."""
 
 
 class Suite:
@@ -238,7 +243,10 @@ class Suite:
     def _alternate(self, name: str, sides: list[Side], how: Load, pace: Pace | None = None) -> list[Runs]:
         _tell(f"{name}: {how}")
         pace = pace or self._pace
-        return alternate(self._command, sides, how, pace.pairs, seconds=pace.seconds, warm_up=pace.warm_up)
+        slices, seconds, warm_up = pace.slices, pace.seconds, pace.warm_up
+        if how.connections > SLICED_UP_TO or self._command == load.PYTHON:
+            slices, seconds, warm_up = 1, seconds * slices, warm_up * slices
+        return alternate(self._command, sides, how, pace.pairs, slices=slices, seconds=seconds, warm_up=warm_up)
 
     def _beside_the_floor(
         self,

@@ -5,6 +5,7 @@ Both take the same options and print the same JSON object.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -13,9 +14,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from benchmarks.histogram import Histogram
 from benchmarks.machine import busy_seconds
@@ -28,7 +30,7 @@ BOTTLENECK: Final = 0.9
 """Processor time of the generator by the time it took: above this it was what could not go faster."""
 
 
-VARIATIONS: Final = 1_000_000
+VARIATIONS: Final = 250_000
 """Of questions that are to be all different in one run at most; the next run begins behind them."""
 
 _VARIATIONS: Final = itertools.count()
@@ -121,6 +123,31 @@ class Outcome:
     def bottleneck(self) -> bool:
         """True where the generator was what could not go faster."""
         return self.load_share > BOTTLENECK
+
+    @classmethod
+    def of_slices(cls, slices: Sequence[Self]) -> Self:
+        """One run that was made in several slices."""
+        first = slices[0]
+        if len(slices) == 1:
+            return first
+
+        def mean(what: str, by: str) -> float:
+            """Of a share, where some slices count for more."""
+            weights = [getattr(each, by) for each in slices]
+            values = [getattr(each, what) * weight for each, weight in zip(slices, weights, strict=True)]
+            return sum(values) / sum(weights) if any(weights) else 0.0
+
+        of_all = "seconds asked answered wrong unanswered lost connects connect_seconds bytes_in"
+        summed = [*of_all.split(), "load_cpu_seconds", "server_cpu_seconds"]
+        return dataclasses.replace(
+            first,
+            **{name: sum(getattr(each, name) for each in slices) for name in summed},
+            first_wrong=next((each.first_wrong for each in slices if each.first_wrong), ""),
+            server_system_share=mean("server_system_share", "server_cpu_seconds"),
+            others_share=mean("others_share", "seconds"),
+            latency=Histogram.merged(each.latency for each in slices),
+            late=Histogram.merged(each.late for each in slices),
+        )
 
     def summary(self) -> dict[str, Any]:
         """For JSON: all numbers, and the latency in milliseconds instead of the histograms."""

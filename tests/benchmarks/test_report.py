@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -50,6 +51,22 @@ def outcome(cost: float, *, load_share: float = 0.5, late: int = 0) -> Outcome:
 
 def runs(name: str, *costs: float, **options: Any) -> Runs:
     return Runs(name, [outcome(cost, **options) for cost in costs], [50 << 10 for _ in costs])
+
+
+def test_slices_together_are_one_run() -> None:
+    """What it cost, by all answers; shares by what they are shares of."""
+    cheap, dear = outcome(4.0), outcome(10.0)
+    other = dataclasses.replace(dear, seconds=3.0, answered=300_000, server_cpu_seconds=3.0, server_system_share=0.35)
+    other = dataclasses.replace(other, others_share=0.4, first_wrong="another answer")
+    whole = Outcome.of_slices([cheap, other])
+    assert (whole.seconds, whole.answered, whole.connects) == (4.0, 400_000, 32)
+    assert whole.per_million == pytest.approx(3.4 / 0.4)
+    assert whole.server_system_share == pytest.approx((0.4 * 0.75 + 3.0 * 0.35) / 3.4)
+    assert whole.others_share == pytest.approx(0.3)
+    assert whole.load_share == pytest.approx(1.0 / 4.0)
+    assert whole.first_wrong == "another answer"
+    assert whole.latency.count == 200
+    assert Outcome.of_slices([cheap]) is cheap
 
 
 @pytest.fixture

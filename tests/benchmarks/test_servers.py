@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load
+from benchmarks import interleaved, load
 from benchmarks.interleaved import Load, Side, alternate, one
+from benchmarks.load import Outcome
 from benchmarks.load.plan import FIRST_ID, Asked, Lists, Plan, made_answer, question, read_answer
 from benchmarks.servers import Server, WrongAnswer, changing_plan, driven, exchange, floor, learn, plan_of, service
 from benchmarks.tables import Table, expected, object_id
@@ -53,6 +54,27 @@ def test_two_servers_are_measured_in_turn_with_every_answer_right(plan: Path) ->
     for each in runs:
         assert len(each.outcomes) == len(each.memory_kib) == 3
         assert all(outcome.answered and not outcome.wrong and not outcome.unanswered for outcome in each.outcomes)
+
+
+def test_the_slices_of_runs_are_made_in_turn(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each run is all of its slices together."""
+    order, measure = [], interleaved.one
+
+    def noted(command: list[str], side: Side, how: Load, **options: object) -> Outcome:
+        order.append(side.name)
+        return measure(command, side, how, **options)
+
+    monkeypatch.setattr(interleaved, "one", noted)
+    with floor(plan) as first, floor(plan) as second:
+        sides = [Side(first, plan, "a"), Side(second, plan, "b")]
+        runs = alternate(load.generator(), sides, Load(2), 2, slices=3, seconds=0.03, warm_up=0.01)
+    assert "".join(order) == "abbaab" + "baabba"
+    for each in runs:
+        assert len(each.outcomes) == len(each.memory_kib) == 2
+        for outcome in each.outcomes:
+            assert outcome.seconds > 0.06, "more than two of them"
+            assert outcome.connects == 6
+            assert outcome.latency.count == outcome.answered
 
 
 def test_a_wrong_answer_ends_the_measurement(plan: Path, tmp_path: Path) -> None:
