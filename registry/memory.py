@@ -18,9 +18,9 @@ EVERY: Final = 5.0
 
 _NEVER: Final = 1 << 30
 
-_THRESHOLDS: Final = (200, 1, _NEVER)
+_THRESHOLDS: Final = (100, 1, _NEVER)
 """Objects made until the young ones are looked through, how often that until those that outlived one look are too, and
-how often that until all are. At 1 the second is some 400 objects; Python's own 700 and 10 would be 7,700."""
+how often that until all are. At 1 the second is some 200 objects; Python's own 700 and 10 would be 7,700."""
 
 _ALL_EVERY: Final = 600.0
 """Seconds at least between two looks through everything."""
