@@ -58,6 +58,9 @@ FULL: Final = Pace(0.2, 0.05, 4, 11, 4.0, 9)
 SLICED_UP_TO: Final = 256
 """Connections: with more of them a slice would be over before all had asked often."""
 
+SETTLING: Final = 0.8e-3
+"""Seconds of warm-up for each connection more: it is made anew in each slice, which the service has to be done with."""
+
 
 class Suite:
     """Measures, and puts what it finds into ``results``. ``folder`` is for files that are needed meanwhile."""
@@ -243,9 +246,9 @@ class Suite:
     def _alternate(self, name: str, sides: list[Side], how: Load, pace: Pace | None = None) -> list[Runs]:
         _tell(f"{name}: {how}")
         pace = pace or self._pace
-        slices, seconds, warm_up = pace.slices, pace.seconds, pace.warm_up
+        slices, seconds, warm_up = pace.slices, pace.seconds, pace.warm_up + SETTLING * how.connections
         if how.connections > SLICED_UP_TO or self._command == load.PYTHON:
-            slices, seconds, warm_up = 1, seconds * slices, warm_up * slices
+            slices, seconds = 1, seconds * slices
         return alternate(self._command, sides, how, pace.pairs, slices=slices, seconds=seconds, warm_up=warm_up)
 
     def _beside_the_floor(
