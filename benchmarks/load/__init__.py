@@ -31,7 +31,7 @@ BOTTLENECK: Final = 0.9
 
 
 VARIATIONS: Final = 250_000
-"""Of questions that are to be all different in one run at most; the next run begins behind them."""
+"""Of questions that are to be all different in one call of the generator at most; the next begins behind them."""
 
 _VARIATIONS: Final = itertools.count()
 

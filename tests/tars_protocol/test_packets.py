@@ -450,6 +450,14 @@ def test_the_parts_of_a_reply_around_the_bytes_of_an_id_are_its_frame(version: i
     width = id_width(request_id)
     raw = request_id.to_bytes(width, "big", signed=True) if width else b""
     assert answer.heads[width] + raw + answer.tail == answer.frame(request_id)
+    assert answer.size == len(answer.tail)
+
+
+@pytest.mark.parametrize("version", [1, 3, 5])
+def test_answers_of_one_length_share_what_stands_before_the_id(version: int) -> None:
+    one, other, longer = (reply(version, 0, body, servant="S", function="f") for body in (b"body", b"ydob", b"bodies"))
+    assert one.heads is other.heads
+    assert one.heads != longer.heads
 
 
 def test_a_reply_that_is_none_gives_no_bytes() -> None:
