@@ -27,7 +27,7 @@ _RAW_OVERHEAD: Final = 200
 
 _ANSWER_OVERHEAD: Final = 1_000
 """Bytes that an answer takes beside its frame and the text of its question: the objects around them. A third of it is
-what stands before the id, which others nearly always share; who asks with ever new message types shares it with none."""
+what stands before the id, which others nearly always share; who asks with ever new message types shares none."""
 
 _GIVEN_BACK: Final = 8
 """Entries that are given back for each that is kept, which may be two: what was dropped is gone before the next is."""
