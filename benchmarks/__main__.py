@@ -1,6 +1,6 @@
 """Measure the service over loopback, beside the least that any Python service must do to answer (the floor).
 
-python -m benchmarks                     what must be reached, about 3 minutes (make bench)
+python -m benchmarks                     what must be reached, 3 to 4 minutes (make bench)
 python -m benchmarks --full              everything, about half an hour (make bench-full)
 python -m benchmarks --target HOST:PORT --id ID [--pid PID]
                                          another registry, with the same loads

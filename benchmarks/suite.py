@@ -52,7 +52,7 @@ class Pace:
     open_runs: int
 
 
-QUICK: Final = Pace(0.15, 0.04, 3, 9, 2.0, 5)
+QUICK: Final = Pace(0.2, 0.04, 2, 9, 2.0, 5)
 FULL: Final = Pace(0.2, 0.05, 4, 11, 4.0, 9)
 
 SLICED_UP_TO: Final = 256
